@@ -1,0 +1,1 @@
+"""Shards in, batches out: which picture when, what is cut from it, how its colours shift."""

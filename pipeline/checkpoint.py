@@ -1,0 +1,123 @@
+"""Checkpoints: written whole or not at all, proved before they are used, never of another experiment."""
+
+import io
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.artifacts import from_json, to_json, write_bytes
+from pipeline.config import ExperimentConfig, InputError, check
+from pipeline.experiments import find_differences
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """Everything that training needs to go on. Randomness is a function of seed and position, so no generator is kept.
+
+    `step` counts optimiser steps in all; `val_top1_errors` holds one error per finished epoch, in order.
+    """
+
+    experiment: str
+    config: ExperimentConfig
+    data_digest: str
+    step: int
+    steps_per_epoch: int
+    val_top1_errors: tuple[float, ...]
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+
+    @property
+    def epoch(self) -> int:
+        """Epochs finished."""
+        return self.step // self.steps_per_epoch
+
+
+def write_checkpoint(directory: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
+    """Write `step-N.pt`, then remove all but the `keep` newest."""
+    content = io.BytesIO()
+    torch.save(
+        {
+            "experiment": checkpoint.experiment,
+            "config": to_json(checkpoint.config).decode(),
+            "data_digest": checkpoint.data_digest,
+            "step": checkpoint.step,
+            "steps_per_epoch": checkpoint.steps_per_epoch,
+            "val_top1_errors": list(checkpoint.val_top1_errors),
+            "model": checkpoint.model,
+            "optimizer": checkpoint.optimizer,
+        },
+        content,
+    )
+    path = directory / f"step-{checkpoint.step:08d}.pt"
+    write_bytes(path, content.getvalue())
+    for old in find_checkpoints(directory)[:-keep]:
+        old.unlink()
+    return path
+
+
+def find_checkpoints(directory: Path) -> list[Path]:
+    """Checkpoints of a directory, oldest first, by step."""
+    steps = {path: re.fullmatch(r"step-(\d+)\.pt", path.name) for path in directory.glob("step-*.pt")}
+    return sorted((path for path, match in steps.items() if match), key=lambda path: int(path.stem.split("-")[1]))
+
+
+def read_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkpoint:
+    """Read a checkpoint after proving the checksum of every record in it.
+
+    Raises:
+        InputError: the file is missing, damaged, or not a checkpoint of this project.
+    """
+    check(path.is_file(), f"{path} does not exist")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise InputError(f"{path} is damaged ({error}): remove it, so that the checkpoint before it is used") from error
+    check(damaged is None, f"{path} is damaged (in {damaged}): remove it, so that the checkpoint before it is used")
+    state = torch.load(path, map_location=device, weights_only=True)
+    check(
+        isinstance(state, dict) and "steps_per_epoch" in state,
+        f"{path} is not a checkpoint that `alexnet train` wrote",
+    )
+    return Checkpoint(
+        experiment=state["experiment"],
+        config=from_json(state["config"], ExperimentConfig, path),
+        data_digest=state["data_digest"],
+        step=state["step"],
+        steps_per_epoch=state["steps_per_epoch"],
+        val_top1_errors=tuple(state["val_top1_errors"]),
+        model=state["model"],
+        optimizer=state["optimizer"],
+    )
+
+
+def check_belongs(
+    path: Path, *, experiment: str, config: ExperimentConfig, data_digest: str, to: tuple[str, ExperimentConfig, str]
+) -> None:
+    """Refuse to go on with what another experiment, configuration or shard set left at `path`.
+
+    Args:
+        path: what was found, for the message.
+        experiment: its experiment's name.
+        config: its configuration.
+        data_digest: digest of the shard set it was trained on.
+        to: experiment, configuration and digest that are asked for now.
+
+    Raises:
+        InputError: they differ; the message names what differs.
+    """
+    name, wanted, digest = to
+    check(experiment == name, f"{path} belongs to experiment {experiment!r}, not {name!r}: choose another --out")
+    differences = find_differences(config, wanted)
+    listed = ", ".join(f"{field} is {found} there and {asked} now" for field, (found, asked) in differences.items())
+    check(
+        not differences, f"{path} was made with another configuration ({listed}): use the same flags or another --out"
+    )
+    check(
+        data_digest == digest,
+        f"{path} was trained on the shard set {data_digest[:12]}, not on {digest[:12]}: pass that set as --data",
+    )

@@ -1,0 +1,99 @@
+"""The process group: who this process is, sums over all of them, and an orderly end."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from pipeline.config import Device, check
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class World:
+    """This process among all: global rank, rank on its node, number of processes, its device."""
+
+    rank: int
+    local_rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.rank == 0
+
+
+def read_world_size() -> int:
+    """Number of processes that torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def pick_device(device: Device, local_rank: int) -> torch.device:
+    """Device of this process.
+
+    Raises:
+        InputError: CUDA was asked for and there is none, or not one per process of the node.
+    """
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    check(torch.cuda.is_available(), "--device cuda: torch sees no GPU; use --device cpu or check the driver")
+    check(
+        local_rank < torch.cuda.device_count(),
+        f"process {local_rank} of this node has no GPU of its own, found {torch.cuda.device_count()}: "
+        "start at most one process per GPU",
+    )
+    return torch.device("cuda", local_rank)
+
+
+@contextmanager
+def join_world(device: Device) -> Iterator[World]:
+    """Join the process group that torchrun's environment describes, and leave it at the end; alone without torchrun.
+
+    Raises:
+        InputError: the device cannot be had.
+    """
+    rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    world = World(
+        rank=rank, local_rank=local_rank, world_size=read_world_size(), device=pick_device(device, local_rank)
+    )
+    if world.device.type == "cuda":
+        torch.cuda.set_device(world.device)
+    if world.world_size == 1:
+        yield world
+        return
+    if world.device.type == "cuda":
+        dist.init_process_group("nccl", device_id=world.device)
+    else:
+        dist.init_process_group("gloo")
+    try:
+        yield world
+    finally:
+        dist.destroy_process_group()
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Sum a tensor over all ranks, in place; every rank gets the result."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+    return values
+
+
+def gather_to_main(value: Any) -> list[Any]:
+    """Collect one picklable value per rank, in order of rank; empty on every rank but the first."""
+    if not dist.is_initialized():
+        return [value]
+    rank = dist.get_rank()
+    collected: list[Any] | None = [None] * dist.get_world_size() if rank == 0 else None
+    dist.gather_object(value, collected)
+    return collected or []
+
+
+def wait_for_all() -> None:
+    """Wait until every rank is here."""
+    if dist.is_initialized():
+        dist.barrier()

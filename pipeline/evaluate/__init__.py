@@ -1,0 +1,1 @@
+"""A trained network in, exact error counts and saved predictions out."""

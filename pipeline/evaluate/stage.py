@@ -1,0 +1,170 @@
+"""The evaluate stage: a run's newest checkpoint on a split, counted exactly over all ranks, predictions kept."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+from tqdm import tqdm
+
+from pipeline.artifacts import (
+    EvaluationRecord,
+    RunDirectory,
+    ShardSet,
+    read_json,
+    read_shard_set,
+    write_bytes,
+    write_json,
+)
+from pipeline.augment.geometry import Views
+from pipeline.augment.loader import EvaluationLoader
+from pipeline.checkpoint import Checkpoint, find_checkpoints, read_checkpoint
+from pipeline.config import EvaluateConfig, check
+from pipeline.distributed import World, gather_to_main, join_world, wait_for_all
+from pipeline.evaluate.topk import ErrorCounts
+from pipeline.evaluate.views import Prediction, predict
+from pipeline.model.alexnet import build_alexnet
+from pipeline.tracking import Journal, sync_or_warn
+
+
+def evaluate(config: EvaluateConfig) -> list[EvaluationRecord]:
+    """Evaluate a run's newest checkpoint for each of `config.views`, and save counts and probabilities.
+
+    Raises:
+        InputError: no run, no checkpoint, or another shard set than the run was trained on.
+    """
+    run = RunDirectory(config.run)
+    trained = run.read_record()
+    found = find_checkpoints(run.checkpoints)
+    check(len(found) > 0, f"{run.checkpoints} holds no checkpoint yet: let `alexnet train` finish an epoch first")
+    shard_set = read_shard_set(config.data or Path(trained.data))
+    check(
+        shard_set.info.digest == trained.data_digest,
+        f"{shard_set.path} is not the shard set that {config.run} was trained on (digest {shard_set.info.digest[:12]}, "
+        f"expected {trained.data_digest[:12]}): pass the right one with --data",
+    )
+    with join_world(config.device) as world:
+        checkpoint = read_checkpoint(found[-1], device=world.device)
+        network = load_network(checkpoint, world)
+        records = []
+        for views in config.views:
+            path = run.predictions / f"{config.split}-{views}-step-{checkpoint.step}.json"
+            if path.is_file():
+                records.append(read_json(path, EvaluationRecord))
+            else:
+                record, predictions = measure(config, views, checkpoint, network, shard_set, world)
+                records.append(record)
+                if world.is_main:
+                    write_predictions(path, record, predictions)
+                    journal_record(run, record, checkpoint)
+            if world.is_main:
+                print(f"evaluate: {format_record(records[-1])}, in {path}", flush=True)
+        wait_for_all()
+    if world.is_main:
+        sync_or_warn(run)
+    return records
+
+
+def load_network(checkpoint: Checkpoint, world: World) -> nn.Module:
+    """The network of a checkpoint on this rank's device."""
+    config = checkpoint.config
+    network = build_alexnet(config.model, crop_pixels=config.augment.crop_pixels, seed=None)
+    network.load_state_dict(checkpoint.model)
+    return network.to(world.device)
+
+
+Arrays = dict[str, npt.NDArray[np.generic]]
+
+
+def measure(
+    config: EvaluateConfig,
+    views: Views,
+    checkpoint: Checkpoint,
+    network: nn.Module,
+    shard_set: ShardSet,
+    world: World,
+) -> tuple[EvaluationRecord, list[Arrays]]:
+    """Classify every picture of the split once over all ranks.
+
+    Returns:
+        The exact counts, and on the first rank every rank's predictions.
+    """
+    loader = EvaluationLoader(
+        shard_set,
+        checkpoint.config.augment,
+        config.split,
+        views,
+        batch_size=config.batch_size,
+        world=world,
+        num_threads=config.num_threads,
+    )
+    bar = tqdm(
+        predict(network, loader.run(), use_bfloat16=checkpoint.config.precision == "bfloat16"),
+        total=len(loader),
+        desc=f"evaluate {config.split}, {views}",
+        unit=" batches",
+        disable=None if world.is_main else True,
+    )
+    counts, predictions = ErrorCounts(), list[Prediction]()
+    for prediction in bar:
+        counts.add_batch(prediction.probabilities, prediction.labels)
+        predictions.append(prediction)
+    total = counts.sum_over_ranks(world.device)
+    record = EvaluationRecord(
+        split=config.split,
+        views=views,
+        step=checkpoint.step,
+        epoch=checkpoint.epoch,
+        num_images=total.num_images,
+        num_top1_errors=total.num_top1_errors,
+        num_top5_errors=total.num_top5_errors,
+        log_loss=total.log_loss,
+        data_digest=shard_set.info.digest,
+    )
+    return record, gather_to_main(_join_predictions(predictions))
+
+
+def _join_predictions(predictions: list[Prediction]) -> Arrays:
+    """One rank's predictions as arrays; empty arrays when it had no picture."""
+    if not predictions:
+        return {}
+    return {
+        "positions": np.concatenate([prediction.positions for prediction in predictions]),
+        "labels": np.concatenate([prediction.labels.cpu().numpy() for prediction in predictions]),
+        "probabilities": np.concatenate([prediction.probabilities.cpu().numpy() for prediction in predictions]),
+    }
+
+
+def write_predictions(path: Path, record: EvaluationRecord, parts: list[Arrays]) -> None:
+    """Write probabilities in order of position, after proving that every picture is there once; then the counts."""
+    filled = [part for part in parts if part]
+    joined = {name: np.concatenate([part[name] for part in filled]) for name in filled[0]}
+    order = np.argsort(joined["positions"])
+    joined = {name: values[order] for name, values in joined.items()}
+    assert np.array_equal(joined["positions"], np.arange(record.num_images)), "a picture is missing or doubled"
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **joined)
+    write_bytes(path.with_suffix(".npz"), content.getvalue())
+    write_json(path, record)
+
+
+def journal_record(run: RunDirectory, record: EvaluationRecord, checkpoint: Checkpoint) -> None:
+    """Append the errors to the run's journal, at the checkpoint's step."""
+    Journal(run.journal).append(
+        step=record.step,
+        epoch=record.step / checkpoint.steps_per_epoch,
+        metrics={
+            f"{record.split}/{record.views}_top1_error": record.top1_error,
+            f"{record.split}/{record.views}_top5_error": record.top5_error,
+            f"{record.split}/{record.views}_log_loss": record.log_loss,
+        },
+    )
+
+
+def format_record(record: EvaluationRecord) -> str:
+    """The counts as a line for people."""
+    return (
+        f"{record.split}, {record.views} view{'s' if record.views == 'ten' else ''}, step {record.step}: "
+        f"top-1 error {record.top1_error:.2%}, top-5 error {record.top5_error:.2%} of {record.num_images:,} pictures"
+    )

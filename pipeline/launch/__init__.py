@@ -1,0 +1,1 @@
+"""What starts stages or looks at the machine they run on."""

@@ -1,0 +1,105 @@
+"""Every stage on scikit-learn's handwritten digits: real pictures that need no download."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from pipeline import paper
+from pipeline.artifacts import RunDirectory
+from pipeline.config import DemoConfig, RunError
+from pipeline.report.measured import MeasuredRun, read_run
+
+NUM_VAL = 297
+SPLIT_SEED = 0
+JPEG_QUALITY = 95
+GREY_LEVELS = 16  # load_digits counts ink from 0 to 16
+
+SMALL = (
+    "--model.num-classes=10",
+    "--model.width=0.5",
+    "--global-batch-size=32",
+    "--precision=bfloat16",
+    "--schedule.epochs=6",
+)
+"""What makes an experiment fit a laptop; everything else stays as registered."""
+
+
+def demo(config: DemoConfig) -> None:
+    """Write the digits, preprocess, train, evaluate and report, each as the command that a user would type.
+
+    A second start goes on where the first one ended.
+
+    Raises:
+        RunError: a stage failed.
+    """
+    pictures, shards = config.out / "pictures", config.out / "shards"
+    run = config.out / config.experiment
+    if not (shards / "dataset.json").is_file():
+        for leftover in (pictures, shards):
+            shutil.rmtree(leftover, ignore_errors=True)
+        write_digits(pictures)
+        _start("alexnet", "preprocess", f"--source={pictures}", f"--out={shards}", "--images-per-shard=250")
+    launch = ("torchrun", f"--nproc-per-node={config.processes}", "-m", "pipeline")
+    resume = ("--resume",) if RunDirectory(run).config.is_file() else ()
+    _start(*launch, "train", config.experiment, f"--data={shards}", f"--out={run}", "--log-every=10", *SMALL, *resume)
+    _start(*launch, "evaluate", str(run))
+    runs = [path for path in (config.out / "source-2012", config.out / "paper") if RunDirectory(path).config.is_file()]
+    _start("alexnet", "report", *map(str, runs), f"--out={config.out / 'report'}")
+    print(f"\n{describe_result(read_run(run))}\n{describe_where(config)}")
+
+
+def write_digits(folder: Path) -> None:
+    """Write the 1,797 digits as grey JPEG files in ImageNet's folder layout: `train/CLASS/NAME.JPEG`, `val/…`."""
+    digits = load_digits()
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(digits.images))
+    print(f"demo: writing {len(order):,} handwritten digits to {folder}")
+    for place, number in enumerate(order):
+        split, label = ("val" if place < NUM_VAL else "train"), int(digits.target[number])
+        pixels = np.round(digits.images[number] * (255 / GREY_LEVELS)).astype(np.uint8)
+        side = (paper.IMAGE_PIXELS, paper.IMAGE_PIXELS)
+        path = folder / split / f"digit-{label}" / f"{number:04d}.JPEG"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).resize(side, Image.Resampling.BICUBIC).save(path, "JPEG", quality=JPEG_QUALITY)
+
+
+def _start(*words: str) -> None:
+    """Show and run one command of this installation."""
+    print(f"\n$ {shlex.join(words)}", flush=True)
+    program = Path(sys.executable).parent / words[0]
+    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    code = subprocess.run([str(program), *words[1:]], env=environment, check=False).returncode
+    if code != 0:
+        raise RunError(f"`{shlex.join(words)}` ended with exit code {code}: see what it said above")
+
+
+def describe_result(run: MeasuredRun) -> str:
+    """The result in a sentence, and the contrast that the two recipes make."""
+    errors = [error for _, error in run.val_top1_errors]
+    said = (
+        f"The experiment {run.record.experiment!r} at half width went through {run.num_epochs:g} epochs of handwritten "
+        f"digits; its validation top-1 error by epoch: {', '.join(f'{error:.1%}' for error in errors)} (chance is 90%)."
+    )
+    if run.record.experiment == "paper":
+        return said + (
+            "\nThis is the paper's text taken literally; `make demo` trains what the winning code did instead, on the "
+            "same pictures and at the same size."
+        )
+    return said + (
+        "\nThis is what the winning code did. The paper's text, taken literally, leaves out what made it train: "
+        "`make demo-paper` trains that on the same pictures, and you can watch what becomes of it."
+    )
+
+
+def describe_where(config: DemoConfig) -> str:
+    """Where to look next."""
+    return (
+        f"Look at {config.out}/report/report.md (table and curves), {config.out}/{config.experiment}/figures/conv1.png "
+        f"(the first layer's kernels), and run `make mlflow` for every metric in the browser."
+    )

@@ -1,0 +1,1 @@
+"""The network, every variant built from one description."""

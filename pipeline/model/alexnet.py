@@ -1,0 +1,112 @@
+"""AlexNet in every variant, from one description."""
+
+from collections import OrderedDict
+
+import torch
+from torch import nn
+
+from pipeline.config import ConvConfig, LinearConfig, ModelConfig, Step, check
+from pipeline.model.layers import CrossMapNorm, MaskDropout, WithinMapNorm
+
+
+class AlexNet(nn.Sequential):
+    """Layers in a row, named as in the description: `conv1`, `conv1_lrn`, …, `fc8`.
+
+    Takes images (N, channels, crop, crop) float32, gives logits (N, num_classes).
+    """
+
+
+def build_alexnet(config: ModelConfig, *, crop_pixels: int, seed: int | None) -> AlexNet:
+    """Build the network and draw its initial weights.
+
+    Args:
+        config: the description.
+        crop_pixels: height and width of the input.
+        seed: decides the initial weights, alike on every machine and rank; None leaves them undrawn.
+
+    Raises:
+        InputError: the input is too small for the layers.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    channels = config.in_channels
+    for conv in config.convs:
+        if conv.padding[0] != conv.padding[1]:
+            layers[f"{conv.name}_pad"] = nn.ZeroPad2d(conv.padding * 2)
+        kernels = config.scaled(conv.kernels)
+        layers[conv.name] = nn.Conv2d(
+            channels,
+            kernels,
+            conv.size,
+            stride=conv.stride,
+            padding=conv.padding[0] if conv.padding[0] == conv.padding[1] else 0,
+            groups=conv.groups,
+        )
+        _add_steps(layers, conv.name, conv.after, config)
+        channels = kernels
+    layers["flatten"] = nn.Flatten()
+    features = channels * count_positions(config, crop_pixels) ** 2
+    for linear in config.linears:
+        units = config.num_classes if linear.units is None else config.scaled(linear.units)
+        layers[linear.name] = nn.Linear(features, units)
+        _add_steps(layers, linear.name, linear.after, config)
+        features = units
+    network = AlexNet(layers)
+    if seed is not None:
+        _initialize(network, config, torch.Generator().manual_seed(seed))
+    return network
+
+
+def _add_steps(layers: OrderedDict[str, nn.Module], name: str, steps: tuple[Step, ...], config: ModelConfig) -> None:
+    for step in steps:
+        layers[f"{name}_{step}"] = _build_step(step, config)
+
+
+def _build_step(step: Step, config: ModelConfig) -> nn.Module:
+    match step:
+        case "relu":
+            return nn.ReLU(inplace=True)
+        case "lrn":
+            return CrossMapNorm(config.lrn, config.towers)
+        case "local_norm":
+            return WithinMapNorm(config.local_norm)
+        case "pool":
+            return nn.MaxPool2d(config.pool_size, config.pool_stride)
+        case "dropout":
+            return nn.Dropout(config.dropout) if config.inverted_dropout else MaskDropout(config.dropout)
+
+
+def count_positions(config: ModelConfig, crop_pixels: int) -> int:
+    """Side of the last convolution's maps after all that follows it, in positions.
+
+    Raises:
+        InputError: a layer's window does not fit its input.
+    """
+    side = crop_pixels
+    for conv in config.convs:
+        side = _count_windows(side + sum(conv.padding), conv.size, conv.stride, conv, crop_pixels)
+        for step in conv.after:
+            if step == "pool":
+                side = _count_windows(side, config.pool_size, config.pool_stride, conv, crop_pixels)
+    return side
+
+
+def _count_windows(side: int, size: int, stride: int, conv: ConvConfig, crop_pixels: int) -> int:
+    check(
+        side >= size,
+        f"--augment.crop-pixels {crop_pixels} is too small: {conv.name} gets {side} positions and needs {size}",
+    )
+    return (side - size) // stride + 1
+
+
+def _initialize(network: AlexNet, config: ModelConfig, generator: torch.Generator) -> None:
+    """Draw weights and set biases layer by layer, in order, from one generator."""
+    descriptions: list[ConvConfig | LinearConfig] = [*config.convs, *config.linears]
+    for description in descriptions:
+        layer = network.get_submodule(description.name)
+        assert isinstance(layer, nn.Conv2d | nn.Linear)
+        assert layer.bias is not None
+        if description.weight_std == "kaiming":
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+        else:
+            nn.init.normal_(layer.weight, std=description.weight_std, generator=generator)
+        nn.init.constant_(layer.bias, description.bias)

@@ -1,0 +1,213 @@
+"""Every number quoted from the paper or from the source, with the place it comes from.
+
+Paper: Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", NIPS 2012;
+cited by section (§) or table. Source: the authors' code, published by the Computer History Museum in 2025; cited by
+net (its `layers-N` configurations and their notes). Errors are fractions, never accuracies.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+# Pictures
+IMAGE_PIXELS = 256  # §2: shorter side, then the central square
+CROP_PIXELS = 224  # §4.1
+PAPER_OFFSETS = 32  # §4.1: "2048" variants are 32 x 32 positions x 2 mirrorings
+SOURCE_OFFSETS = 33  # net 145: offsets 0 to 32
+SOURCE_IMAGES_PER_CROP = 32  # net 145: one crop and one flip for 32 consecutive images
+COLOR_COEFFICIENT_STD = 0.1  # §4.1
+SOURCE_COLOR_DIVISOR = 1.1  # net 145: training images are divided by 1 + the coefficient's spread
+SOURCE_COLOR_OFF_EPOCH = {"net 145, 2010": 68, "net 145, 2012": 67}
+
+# Network
+CLASSES = 1000  # §2
+CONV_KERNELS = (96, 256, 384, 384, 256)  # §3.5, over both towers
+CONV_SIZES = (11, 5, 3, 3, 3)  # §3.5
+CONV1_STRIDE = 4  # §3.5
+CONV1_PADDING = (0, 3)  # net 145: 1 + ceil((224 - 11) / 4) = 55, the last window overhangs by 3
+FC_UNITS = 4096  # §3.5, over both towers
+POOL_SIZE, POOL_STRIDE = 3, 2  # §3.4
+DROPOUT = 0.5  # §4.2
+LRN_SIZE, LRN_BETA, LRN_K = 5, 0.75, 2.0  # §3.3
+PAPER_LRN_ALPHA = 5e-4  # §3.3: 1e-4 undivided, so 5e-4 where alpha is divided by n = 5
+SOURCE_LRN_ALPHA = 1e-4  # net 145: divided by n
+SOURCE_LOCAL_NORM_SIZE, SOURCE_LOCAL_NORM_ALPHA = 5, 1e-3  # net 145, cnorm2: not in the paper
+WEIGHT_STD = 0.01  # §5; net 145: conv1, conv2 and all fully connected layers
+SOURCE_CONV345_STD = 0.03  # net 145
+PARAMETERS = 60_965_224  # counted from the layers of §3.5; §1 says 60 million
+NEURONS = 659_272  # counted likewise; §1 says 650,000
+
+# Training
+BATCH_SIZE = 128  # §5
+MOMENTUM = 0.9  # §5
+WEIGHT_DECAY = 0.0005  # §5
+LEARNING_RATE = 0.01  # §5
+PAPER_EPOCHS = 90  # §5: "roughly 90 cycles"
+PAPER_DROPS, PAPER_DROP_FACTOR = 3, 10.0  # §5: three times before termination, by 10
+SOURCE_BIAS_RATES = ((0, 0.02), (23, 0.002))  # net 145: start and end values; the epoch is inferred from sibling runs
+SOURCE_2010_RATES = ((0, 0.01), (23, 0.001), (51, 1e-4), (78, 1e-5))  # net 145, LSVRC-2010
+SOURCE_2010_CONV1_RATES = ((68, 1e-5), (72, 0.0))
+SOURCE_2010_EPOCHS = 93
+SOURCE_2012_BIAS_RATES = ((0, 0.02), (25, 0.002))  # inferred likewise
+SOURCE_2012_RATES = ((0, 0.01), (25, 0.001), (51, 1e-4), (79, 1e-5))  # net 145, LSVRC-2012
+SOURCE_2012_CONV1_RATES = ((67, 1e-5), (72, 0.0))
+SOURCE_2012_EPOCHS = 91
+
+Dataset = Literal["ILSVRC-2010", "ILSVRC-2012"]
+
+TRAIN_IMAGES: dict[Dataset, int] = {"ILSVRC-2010": 1_261_406, "ILSVRC-2012": 1_281_167}
+"""Training pictures of the full data sets; a run on fewer never takes a row of the report."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Errors:
+    """Top-1 and top-5 error as fractions; None where only one is given."""
+
+    top1: float | None
+    top5: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """One number of the paper, the source's own record of it, and the experiment that measures it here.
+
+    A difference (`worse_than` set) is the error of `experiment` minus that of `worse_than`.
+    """
+
+    key: str
+    text: str
+    where: str
+    dataset: Dataset | None
+    split: Literal["val", "test"] | None = None
+    views: Literal["center", "ten"] = "ten"
+    paper: Errors
+    source: Errors | None = None
+    source_net: str | None = None
+    experiment: str | None = None
+    worse_than: str | None = None
+
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        key="lsvrc-2010-ten",
+        text="CNN, ten views",
+        where="Table 1",
+        dataset="ILSVRC-2010",
+        split="test",
+        paper=Errors(top1=0.375, top5=0.170),
+        source=Errors(top1=0.374727, top5=0.169987),
+        source_net="145",
+        experiment="source-2010",
+    ),
+    Claim(
+        key="lsvrc-2010-center",
+        text="CNN, centre crop",
+        where="§4.1, footnote 5",
+        dataset="ILSVRC-2010",
+        split="test",
+        views="center",
+        paper=Errors(top1=0.390, top5=0.183),
+        source=Errors(top1=0.390247, top5=0.182953),
+        source_net="145",
+        experiment="source-2010",
+    ),
+    Claim(
+        key="lsvrc-2010-text",
+        text="CNN, ten views, trained as the text says",
+        where="Table 1",
+        dataset="ILSVRC-2010",
+        split="test",
+        paper=Errors(top1=0.375, top5=0.170),
+        experiment="paper",
+    ),
+    Claim(
+        key="one-gpu",
+        text="One GPU instead of two: worse by",
+        where="§3.2",
+        dataset="ILSVRC-2010",
+        split="test",
+        paper=Errors(top1=0.017, top5=0.012),
+        source=Errors(top1=0.39168 - 0.374727, top5=0.18229 - 0.169987),
+        source_net="145-half",
+        worse_than="source-2010",
+    ),
+    Claim(
+        key="no-lrn",
+        text="Without response normalisation: worse by",
+        where="§3.3",
+        dataset="ILSVRC-2012",
+        split="val",
+        paper=Errors(top1=0.014, top5=0.012),
+        source=Errors(top1=0.42034 - 0.40664, top5=0.19362 - 0.18210),
+        source_net="148",
+        worse_than="source-2012",
+    ),
+    Claim(
+        key="non-overlapping-pooling",
+        text="Pooling without overlap: worse by",
+        where="§3.4",
+        dataset="ILSVRC-2012",
+        split="val",
+        paper=Errors(top1=0.004, top5=0.003),
+        source=Errors(top1=0.41058 - 0.40664, top5=0.18510 - 0.18210),
+        source_net="147",
+        worse_than="source-2012",
+    ),
+    Claim(
+        key="no-color",
+        text="Without the colour shift: worse by over",
+        where="§4.1",
+        dataset=None,
+        paper=Errors(top1=0.01, top5=None),
+    ),
+    Claim(
+        key="middle-layer",
+        text="Without any one middle layer: worse by about",
+        where="§7",
+        dataset=None,
+        paper=Errors(top1=0.02, top5=None),
+    ),
+    Claim(
+        key="one-cnn-2012",
+        text="1 CNN, validation",
+        where="Table 2",
+        dataset="ILSVRC-2012",
+        split="val",
+        paper=Errors(top1=0.407, top5=0.182),
+        source=Errors(top1=0.40664, top5=0.18210),
+        source_net="145 on 2012",
+        experiment="source-2012",
+    ),
+    Claim(
+        key="five-cnns-2012",
+        text="5 CNNs, validation",
+        where="Table 2",
+        dataset="ILSVRC-2012",
+        split="val",
+        paper=Errors(top1=0.381, top5=0.164),
+    ),
+    Claim(
+        key="one-cnn-pretrained",
+        text="1 CNN* (pre-trained on Fall 2011), validation",
+        where="Table 2",
+        dataset="ILSVRC-2012",
+        split="val",
+        paper=Errors(top1=0.390, top5=0.166),
+        source=Errors(top1=0.38990, top5=0.16622),
+        source_net="146",
+    ),
+    Claim(
+        key="seven-cnns-pretrained",
+        text="7 CNNs*, validation",
+        where="Table 2",
+        dataset="ILSVRC-2012",
+        split="val",
+        paper=Errors(top1=0.367, top5=0.154),
+    ),
+    Claim(
+        key="fall-2009",
+        text="Fall 2009, 10,184 classes",
+        where="§6.1",
+        dataset=None,
+        paper=Errors(top1=0.674, top5=0.409),
+    ),
+)

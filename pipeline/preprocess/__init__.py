@@ -1,0 +1,1 @@
+"""Raw pictures in, verified 256×256 shards out."""

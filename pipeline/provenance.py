@@ -1,0 +1,55 @@
+"""Where a number comes from: commit, machine and versions."""
+
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+TOOLS = ("torch", "torchvision", "nvidia-dali-cuda130", "mlflow", "pillow-simd", "pillow", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Commit:
+    """Commit of this code, and whether files differ from it."""
+
+    id: str
+    dirty: bool
+
+
+def read_commit() -> Commit:
+    """Commit of the checkout that this package runs from; `unknown` (and dirty) outside of one."""
+    root = Path(__file__).parent
+    try:
+        head = _git(root, "rev-parse", "HEAD")
+        changes = _git(root, "status", "--porcelain", "--untracked-files=no", ":/")
+    except (OSError, subprocess.CalledProcessError):
+        return Commit(id="unknown", dirty=True)
+    return Commit(id=head, dirty=changes != "")
+
+
+def _git(root: Path, *words: str) -> str:
+    command = ["git", "-C", str(root), *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def read_tool_versions() -> dict[str, str]:
+    """Installed version of each package that can change numbers; absent ones are left out."""
+    found = {"python": platform.python_version()}
+    for tool in TOOLS:
+        try:
+            found[tool] = version(tool)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def read_machine() -> str:
+    """Processor and number of cores, for people; without host name."""
+    model = platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text().splitlines()
+        models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        model = f"{models[0]}, {len(models)} cores" if models else model
+    return model

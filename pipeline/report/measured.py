@@ -1,0 +1,98 @@
+"""What the runs measured, and which claim of the paper each may answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scipy.stats import binomtest
+
+from pipeline import paper
+from pipeline.artifacts import EvaluationRecord, RunDirectory, RunRecord, read_json
+from pipeline.experiments import find_differences, get_experiment
+from pipeline.tracking import Journal
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MeasuredRun:
+    """One run: its configuration, its evaluations, and its curves as (epoch, value)."""
+
+    path: Path
+    record: RunRecord
+    evaluations: tuple[EvaluationRecord, ...]
+    val_top1_errors: tuple[tuple[float, float], ...]
+    train_losses: tuple[tuple[float, float], ...]
+    seconds: float
+
+    @property
+    def num_epochs(self) -> float:
+        """Epochs trained."""
+        return self.train_losses[-1][0] if self.train_losses else 0.0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every scheduled epoch was trained."""
+        return self.num_epochs >= self.record.config.schedule.epochs
+
+    def find_evaluation(self, split: str, views: str) -> EvaluationRecord | None:
+        """The evaluation of the latest step for a split and views."""
+        found = [record for record in self.evaluations if (record.split, record.views) == (split, views)]
+        return max(found, key=lambda record: record.step, default=None)
+
+    def list_modifications(self) -> list[str]:
+        """Fields that differ from the registered experiment, as `field = value (registered)`."""
+        registered = get_experiment(self.record.experiment).config
+        return [
+            f"`{name}` = {found} ({expected})"
+            for name, (expected, found) in find_differences(registered, self.record.config).items()
+        ]
+
+
+def read_run(path: Path) -> MeasuredRun:
+    """Read a run directory.
+
+    Raises:
+        InputError: it is none.
+    """
+    run = RunDirectory(path)
+    record, journal = run.read_record(), Journal(run.journal)
+    times = [entry.time for entry in journal.read() if "train/loss" in entry.metrics]
+    return MeasuredRun(
+        path=path,
+        record=record,
+        evaluations=tuple(read_json(file, EvaluationRecord) for file in sorted(run.predictions.glob("*.json"))),
+        val_top1_errors=tuple((entry.epoch, value) for entry, value in journal.read_metric("val/top1_error")),
+        train_losses=tuple((entry.epoch, value) for entry, value in journal.read_metric("train/loss")),
+        seconds=max(times) - min(times) if times else 0.0,
+    )
+
+
+def compute_interval(num_errors: int, num_images: int) -> tuple[float, float]:
+    """95% interval of an error (Wilson), as fractions."""
+    interval = binomtest(num_errors, num_images).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def find_answer(claim: paper.Claim, runs: Sequence[MeasuredRun]) -> tuple[MeasuredRun, EvaluationRecord] | None:
+    """The run that may take a claim's row: registered configuration, committed code, all epochs, the whole data set."""
+    for run in runs:
+        evaluation = run.find_evaluation(claim.split or "", claim.views)
+        if (
+            evaluation is not None
+            and claim.dataset is not None
+            and run.record.experiment == claim.experiment
+            and run.record.status == "as registered"
+            and not run.record.dirty
+            and run.is_complete
+            and run.record.num_train_images == paper.TRAIN_IMAGES[claim.dataset]
+        ):
+            return run, evaluation
+    return None
+
+
+def judge(claim: paper.Claim, evaluation: EvaluationRecord) -> str:
+    """Reproduced unless the measured top-1 error is worse than the paper's beyond its 95% interval."""
+    low, _ = compute_interval(evaluation.num_top1_errors, evaluation.num_images)
+    assert claim.paper.top1 is not None
+    return "reproduced" if low <= claim.paper.top1 else "not reproduced"

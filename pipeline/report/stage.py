@@ -1,0 +1,47 @@
+"""The report stage: read runs, write `report.md` and its figures."""
+
+from pathlib import Path
+
+from pipeline.artifacts import write_bytes
+from pipeline.config import ReportConfig, check
+from pipeline.report.figures import draw_claims, draw_curves
+from pipeline.report.measured import read_run
+from pipeline.report.table import format_claims, format_modifications, format_runs
+
+RULES = (
+    "Errors in percent; lower is better. A row is taken only by a run of the registered experiment, from committed "
+    "code, through all its epochs, on the whole data set. Rows that nobody ran say so."
+)
+MARK = "<!-- written by `alexnet report`; edits are lost when it is written again -->"
+
+
+def report(config: ReportConfig) -> Path:
+    """Write the report on `config.runs`; no run at all gives a table of claims that nobody has run.
+
+    Returns:
+        Path of `report.md`.
+
+    Raises:
+        InputError: a path is no run directory, or `report.md` is there and is no report.
+    """
+    path = config.out / "report.md"
+    check(
+        not path.exists() or path.read_text(errors="replace").startswith(MARK),
+        f"{path} exists and was not written by `alexnet report`: choose another --out",
+    )
+    runs = [read_run(run) for run in config.runs]
+    write_bytes(config.out / "claims.svg", draw_claims(runs))
+    parts = [
+        MARK,
+        "# AlexNet 2012: what the paper says, what the source recorded, what was measured",
+        RULES,
+        "![Every claim as a point](claims.svg)",
+        format_claims(runs),
+    ]
+    if runs:
+        write_bytes(config.out / "curves.svg", draw_curves(runs))
+        parts += ["## Runs", "![Learning curves](curves.svg)", format_runs(runs)]
+        parts += [format_modifications(runs)]
+    write_bytes(path, ("\n\n".join(part for part in parts if part) + "\n").encode())
+    print(f"report: {len(runs)} runs in {path}")
+    return path

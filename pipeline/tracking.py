@@ -1,0 +1,204 @@
+"""The journal, source of truth for every metric, and the feeder from it to MLflow. Nothing else imports mlflow."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import RunDirectory, read_json, write_json
+from pipeline.experiments import flatten
+
+MAX_METRICS_PER_CALL = 1000  # MLflow's limits
+MAX_PARAMS_PER_CALL = 100
+FEED_INTERVAL_SECONDS = 10.0
+FINAL_WAIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JournalEntry:
+    """Metrics at one step; `epoch` counts passes over the training set, with fractions; `time` is in Unix seconds."""
+
+    step: int
+    epoch: float
+    time: float
+    metrics: dict[str, float]
+
+
+class Journal:
+    """Append-only lines of JSON. After a resume a step may occur twice; the later line is the one that counts."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the journal at `path`, which need not exist yet."""
+        self.path = path
+
+    def append(self, *, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
+        """Write one line and bring it to disk."""
+        line = json.dumps({"step": step, "epoch": epoch, "time": time.time(), "metrics": dict(metrics)})
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+b") as file:
+            if file.tell() > 0:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # a line that a crash cut short must not swallow this one
+                    file.write(b"\n")
+            file.write(line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self) -> list[JournalEntry]:
+        """All whole lines, oldest first; a line that a crash cut short is passed over."""
+        if not self.path.is_file():
+            return []
+        entries = []
+        for line in self.path.read_text().splitlines():
+            try:
+                entries.append(JournalEntry(**json.loads(line)))
+            except json.JSONDecodeError:
+                continue
+        return entries
+
+    def read_metric(self, key: str) -> list[tuple[JournalEntry, float]]:
+        """Values of one metric in order of step; where a step occurs twice, the later line."""
+        latest = {entry.step: (entry, entry.metrics[key]) for entry in self.read() if key in entry.metrics}
+        return [latest[step] for step in sorted(latest)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delivery:
+    """`mlflow.json`: the run's identity at one tracking server, and how many lines of the journal it has."""
+
+    tracking_uri: str
+    run_id: str
+    num_entries: int
+
+
+def find_tracking_uri(run: RunDirectory) -> str:
+    """MLFLOW_TRACKING_URI where it is set, or else an sqlite file beside the run directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{run.path.resolve().parent / 'mlflow.db'}"
+
+
+def sync_run(run: RunDirectory, *, status: str | None = None) -> Delivery:
+    """Bring MLflow to the journal's content: configuration once, each metric's step once, files as they are.
+
+    Args:
+        run: the run directory.
+        status: MLflow's word for the state of the run (RUNNING, FINISHED); None leaves it.
+
+    Raises:
+        mlflow.exceptions.MlflowException: the server cannot be reached or refuses.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+    uri = find_tracking_uri(run)
+    client = MlflowClient(tracking_uri=uri)
+    path = run.path / "mlflow.json"
+    known = {delivery.tracking_uri: delivery for delivery in _read_deliveries(path)}
+    delivery = known.get(uri) or _create_run(client, run, uri)
+    entries = Journal(run.journal).read()
+    sent = {(key, entry.step) for entry in entries[: delivery.num_entries] for key in entry.metrics}
+    metrics: list[Metric] = []
+    for entry in entries[delivery.num_entries :]:
+        fresh = {key: value for key, value in entry.metrics.items() if (key, entry.step) not in sent}
+        sent |= {(key, entry.step) for key in fresh}
+        metrics += [Metric(key, value, int(entry.time * 1000), entry.step) for key, value in fresh.items()]
+        if fresh:
+            metrics.append(Metric("epoch", entry.epoch, int(entry.time * 1000), entry.step))
+    for first in range(0, len(metrics), MAX_METRICS_PER_CALL):
+        client.log_batch(delivery.run_id, metrics=metrics[first : first + MAX_METRICS_PER_CALL])
+    delivery = Delivery(tracking_uri=uri, run_id=delivery.run_id, num_entries=len(entries))
+    write_json(path, list((known | {uri: delivery}).values()))
+    for folder in (run.figures, run.predictions):
+        for file in sorted(folder.glob("*.png")) + sorted(folder.glob("*.json")):
+            client.log_artifact(delivery.run_id, str(file), folder.name)
+    if status is not None:
+        client.update_run(delivery.run_id, status=status)
+    return delivery
+
+
+def _read_deliveries(path: Path) -> list[Delivery]:
+    return read_json(path, list[Delivery]) if path.is_file() else []
+
+
+def _create_run(client: Any, run: RunDirectory, uri: str) -> Delivery:
+    """Start MLflow's side of a run, with everything that is fixed from the beginning."""
+    from mlflow.entities import Param, RunTag
+
+    record = run.read_record()
+    found = client.get_experiment_by_name(record.experiment)
+    if found is None:
+        beside = (run.path.resolve().parent / "mlflow-artifacts").as_uri() if uri.startswith("sqlite:") else None
+        experiment_id = client.create_experiment(record.experiment, artifact_location=beside)
+    else:
+        experiment_id = found.experiment_id
+    created = client.create_run(experiment_id, run_name=run.path.name)
+    tags = {
+        "stage": "train",
+        "status": record.status,
+        "commit": record.commit + ("-dirty" if record.dirty else ""),
+        "data_digest": record.data_digest,
+        "machine": record.machine,
+        "world_size": str(record.world_size),
+    } | {f"version.{tool}": found_version for tool, found_version in record.tools.items()}
+    params = [Param(name, str(value)) for name, value in flatten(record.config)]
+    client.log_batch(created.info.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    for first in range(0, len(params), MAX_PARAMS_PER_CALL):
+        client.log_batch(created.info.run_id, params=params[first : first + MAX_PARAMS_PER_CALL])
+    client.log_artifact(created.info.run_id, str(run.config))
+    delivery = Delivery(tracking_uri=uri, run_id=created.info.run_id, num_entries=0)
+    known = _read_deliveries(run.path / "mlflow.json")
+    write_json(run.path / "mlflow.json", [*known, delivery])
+    return delivery
+
+
+def sync_or_warn(run: RunDirectory, *, status: str | None = None, warn: bool = True) -> bool:
+    """`sync_run`, but a failure is one printed sentence: nothing that MLflow does may hurt the calling stage."""
+    try:
+        sync_run(run, status=status)
+    except Exception as error:  # noqa: BLE001 - the tracker may fail in any way it likes; the journal has it all
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if warn:
+            _warn(run, f"did not take the metrics ({reason})")
+        return False
+    return True
+
+
+def _warn(run: RunDirectory, what: str) -> None:
+    print(
+        f"tracking: MLflow at {find_tracking_uri(run)} {what}; they are safe in {run.journal}, "
+        f"bring them over with `alexnet sync {run.path}`",
+        flush=True,
+    )
+
+
+@contextmanager
+def feed_mlflow(run: RunDirectory) -> Iterator[None]:
+    """Bring the journal to MLflow every few seconds from a thread of its own, and once more at the end.
+
+    Training never waits for it but at the very end, and there no longer than `FINAL_WAIT_SECONDS`.
+    """
+    stop = threading.Event()
+    status = "FAILED"
+
+    def feed() -> None:
+        delivered = sync_or_warn(run, status="RUNNING")
+        while not stop.wait(FEED_INTERVAL_SECONDS):
+            delivered = sync_or_warn(run, warn=delivered)
+        sync_or_warn(run, status=status)
+
+    thread = threading.Thread(target=feed, name="mlflow-feeder", daemon=True)
+    thread.start()
+    try:
+        yield
+        status = "FINISHED"
+    finally:
+        stop.set()
+        thread.join(FINAL_WAIT_SECONDS)
+        if thread.is_alive():
+            _warn(run, f"has not taken the metrics within {FINAL_WAIT_SECONDS:.0f} s")

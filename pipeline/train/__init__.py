@@ -1,0 +1,1 @@
+"""Shards and an experiment in, checkpoints and a journal out."""

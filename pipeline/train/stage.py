@@ -1,0 +1,321 @@
+"""The train stage: an experiment on a shard set, alone or under torchrun, until its last epoch."""
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from pipeline.artifacts import RunDirectory, RunRecord, ShardSet, read_shard_set, write_bytes, write_json
+from pipeline.augment.loader import EvaluationLoader, TrainLoader
+from pipeline.checkpoint import Checkpoint, check_belongs, find_checkpoints, read_checkpoint, write_checkpoint
+from pipeline.config import ExperimentConfig, InputError, RuntimeConfig, check
+from pipeline.distributed import World, join_world, read_world_size
+from pipeline.evaluate.topk import ErrorCounts
+from pipeline.evaluate.views import predict
+from pipeline.experiments import get_status
+from pipeline.model.alexnet import build_alexnet
+from pipeline.model.kernels import draw_kernels
+from pipeline.provenance import read_commit, read_machine, read_tool_versions
+from pipeline.tracking import Journal, feed_mlflow
+from pipeline.train.loop import TrainMetrics, run_steps
+from pipeline.train.optimizer import build_optimizer, set_rates
+from pipeline.train.schedule import Rates, compute_rates
+
+EVALUATION_BATCH_SIZE = 256
+
+
+def train(name: str, config: ExperimentConfig, runtime: RuntimeConfig) -> None:
+    """Train experiment `name` as `config` says, into the run directory `runtime.out`.
+
+    Raises:
+        InputError: data, run directory, ranks or checkpoint do not fit what is asked for.
+        RunError: the loss is no longer finite.
+    """
+    config.batch_size_per_rank(read_world_size())
+    shard_set = read_shard_set(runtime.data)
+    check_classes(shard_set, config)
+    run = RunDirectory(runtime.out)
+    if int(os.environ.get("RANK", "0")) == 0:
+        prepare_run(run, name, config, runtime, shard_set)
+    with join_world(runtime.device) as world:
+        trainer = build_trainer(name, config, runtime, shard_set, world)
+        with feed_mlflow(run) if world.is_main else contextlib.nullcontext():
+            run_epochs(trainer)
+
+
+def check_classes(shard_set: ShardSet, config: ExperimentConfig) -> None:
+    """Refuse a network whose outputs are not the shard set's classes.
+
+    Raises:
+        InputError: they differ.
+    """
+    found = len(shard_set.info.classes)
+    check(
+        found == config.model.num_classes,
+        f"{shard_set.path} has {found} classes and the network {config.model.num_classes} outputs: "
+        f"pass --model.num-classes {found} or another --data",
+    )
+
+
+def prepare_run(
+    run: RunDirectory, name: str, config: ExperimentConfig, runtime: RuntimeConfig, shard_set: ShardSet
+) -> None:
+    """Make the run directory with its `config.json`, or prove that the one there is the one to resume.
+
+    Raises:
+        InputError: it exists and --resume was not given, or does not exist and it was, or it belongs to another run.
+    """
+    if runtime.resume:
+        record = run.read_record()
+        check_belongs(
+            run.path,
+            experiment=record.experiment,
+            config=record.config,
+            data_digest=record.data_digest,
+            to=(name, config, shard_set.info.digest),
+        )
+        return
+    if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+        raise InputError(f"--out {run.path} already exists: add --resume to go on with it, or choose another directory")
+    commit = read_commit()
+    record = RunRecord(
+        experiment=name,
+        status=get_status(name, config),
+        config=config,
+        data=str(runtime.data.resolve()),
+        data_digest=shard_set.info.digest,
+        data_layout=shard_set.info.layout,
+        num_train_images=shard_set.info.splits["train"].num_images,
+        num_val_images=shard_set.info.splits["val"].num_images,
+        commit=commit.id,
+        dirty=commit.dirty,
+        machine=read_machine(),
+        world_size=read_world_size(),
+        tools=read_tool_versions(),
+    )
+    write_json(run.config, record)
+
+
+@dataclass(kw_only=True, slots=True)
+class Trainer:
+    """Everything that one rank needs to train, and where it stands: steps taken, errors of the finished epochs."""
+
+    name: str
+    config: ExperimentConfig
+    runtime: RuntimeConfig
+    shard_set: ShardSet
+    world: World
+    network: nn.Module
+    parallel: nn.Module
+    optimizer: torch.optim.SGD
+    train_loader: TrainLoader
+    val_loader: EvaluationLoader
+    step: int
+    val_top1_errors: tuple[float, ...]
+
+    @property
+    def run(self) -> RunDirectory:
+        """Where this run writes."""
+        return RunDirectory(self.runtime.out)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Global batches of an epoch."""
+        return self.train_loader.steps_per_epoch
+
+    @property
+    def last_step(self) -> int:
+        """Step at which training ends."""
+        full = self.config.schedule.epochs * self.steps_per_epoch
+        return min(full, self.runtime.max_steps or full)
+
+
+def build_trainer(
+    name: str, config: ExperimentConfig, runtime: RuntimeConfig, shard_set: ShardSet, world: World
+) -> Trainer:
+    """Build network, optimiser and loaders, as new or from the newest checkpoint.
+
+    Raises:
+        InputError: the checkpoint is damaged or of another run, or the data do not fit.
+    """
+    network = build_alexnet(config.model, crop_pixels=config.augment.crop_pixels, seed=config.seed).to(world.device)
+    optimizer = build_optimizer(network, config.optimizer)
+    train_loader = TrainLoader(
+        shard_set,
+        config.augment,
+        global_batch_size=config.global_batch_size,
+        seed=config.seed,
+        world=world,
+        num_threads=runtime.num_threads,
+    )
+    val_loader = EvaluationLoader(
+        shard_set,
+        config.augment,
+        "val",
+        "center",
+        batch_size=EVALUATION_BATCH_SIZE,
+        world=world,
+        num_threads=runtime.num_threads,
+    )
+    step, errors = 0, tuple[float, ...]()
+    found = find_checkpoints(RunDirectory(runtime.out).checkpoints) if runtime.resume else []
+    if found:
+        checkpoint = read_checkpoint(found[-1], device=world.device)
+        check_belongs(
+            found[-1],
+            experiment=checkpoint.experiment,
+            config=checkpoint.config,
+            data_digest=checkpoint.data_digest,
+            to=(name, config, shard_set.info.digest),
+        )
+        network.load_state_dict(checkpoint.model)
+        optimizer.load_state_dict(checkpoint.optimizer)
+        step, errors = checkpoint.step, checkpoint.val_top1_errors
+    if world.is_main:
+        start = f"goes on at step {step} from {found[-1]}" if found else "starts at step 0"
+        print(
+            f"train: {name} ({get_status(name, config)}) {start}, {train_loader.steps_per_epoch} steps an epoch, "
+            f"{config.schedule.epochs} epochs, {world.world_size} processes on {world.device.type}",
+            flush=True,
+        )
+    return Trainer(
+        name=name,
+        config=config,
+        runtime=runtime,
+        shard_set=shard_set,
+        world=world,
+        network=network,
+        parallel=wrap_parallel(network, world),
+        optimizer=optimizer,
+        train_loader=train_loader,
+        val_loader=val_loader,
+        step=step,
+        val_top1_errors=errors,
+    )
+
+
+def wrap_parallel(network: nn.Module, world: World) -> nn.Module:
+    """The network with gradients averaged over ranks; itself where there is one rank."""
+    if world.world_size == 1:
+        return network
+    devices = [world.device.index] if world.device.type == "cuda" else None
+    return DistributedDataParallel(network, device_ids=devices, gradient_as_bucket_view=True)
+
+
+def run_epochs(trainer: Trainer) -> None:
+    """Train to the last step: steps, evaluation and checkpoint, epoch by epoch."""
+    batches = trainer.train_loader.run(trainer.step, trainer.last_step)
+    while trainer.step < trainer.last_step:
+        epoch = trainer.step // trainer.steps_per_epoch
+        rates = compute_rates(trainer.config.schedule, epoch=epoch, val_top1_errors=trainer.val_top1_errors)
+        set_rates(trainer.optimizer, rates, lr_in_momentum=trainer.config.optimizer.lr_in_momentum)
+        end = min((epoch + 1) * trainer.steps_per_epoch, trainer.last_step)
+        last = run_epoch(trainer, batches, rates, epoch=epoch, end=end)
+        trainer.step = end
+        counts = None
+        if end % trainer.steps_per_epoch == 0:
+            counts = evaluate_epoch(trainer)
+            trainer.val_top1_errors += (counts.top1_error,)
+        if trainer.world.is_main:
+            _record_epoch(trainer, rates, last, counts)
+
+
+def run_epoch(trainer: Trainer, batches: Any, rates: Rates, *, epoch: int, end: int) -> TrainMetrics:
+    """Take the steps up to `end`, journalling as they go; returns the last report."""
+    world, journal = trainer.world, Journal(trainer.run.journal)
+    first = trainer.step
+    bar = tqdm(
+        initial=first - epoch * trainer.steps_per_epoch,
+        total=trainer.steps_per_epoch,
+        desc=f"epoch {epoch}",
+        unit=" steps",
+        disable=None if world.is_main else True,
+        leave=False,
+    )
+    metrics = None
+    for metrics in run_steps(
+        trainer.parallel,
+        trainer.optimizer,
+        batches,
+        first_step=first,
+        last_step=end,
+        seed=trainer.config.seed,
+        use_bfloat16=trainer.config.precision == "bfloat16",
+        report_every=trainer.runtime.log_every,
+        world=world,
+    ):
+        bar.update(metrics.step - epoch * trainer.steps_per_epoch - bar.n)
+        bar.set_postfix_str(f"loss {metrics.loss:.3f}, {metrics.images_per_second:.0f} images/s")
+        if world.is_main:
+            journal.append(
+                step=metrics.step,
+                epoch=metrics.step / trainer.steps_per_epoch,
+                metrics={
+                    "train/loss": metrics.loss,
+                    "train/top1_error": metrics.top1_error,
+                    "optim/lr": rates.weights,
+                    "optim/lr_biases": rates.biases,
+                    "optim/lr_conv1": rates.conv1,
+                    "perf/images_per_second": metrics.images_per_second,
+                    "perf/data_wait_fraction": metrics.data_wait_fraction,
+                },
+            )
+    bar.close()
+    assert metrics is not None
+    return metrics
+
+
+def evaluate_epoch(trainer: Trainer) -> ErrorCounts:
+    """Validation errors of the centre patch, exact over all ranks."""
+    counts = ErrorCounts()
+    use_bfloat16 = trainer.config.precision == "bfloat16"
+    for prediction in predict(trainer.network, trainer.val_loader.run(), use_bfloat16=use_bfloat16):
+        counts.add_batch(prediction.probabilities, prediction.labels)
+    return counts.sum_over_ranks(trainer.world.device)
+
+
+def _record_epoch(trainer: Trainer, rates: Rates, last: TrainMetrics, counts: ErrorCounts | None) -> None:
+    """Journal, checkpoint and picture of an epoch, and a line for people."""
+    epoch = trainer.step / trainer.steps_per_epoch
+    said = f"train: epoch {epoch:g}, step {trainer.step}: training loss {last.loss:.3f}"
+    if counts is not None:
+        Journal(trainer.run.journal).append(
+            step=trainer.step,
+            epoch=epoch,
+            metrics={
+                "val/loss": counts.log_loss,
+                "val/top1_error": counts.top1_error,
+                "val/top5_error": counts.top5_error,
+            },
+        )
+        said += f", validation top-1 error {counts.top1_error:.2%}, top-5 error {counts.top5_error:.2%}"
+    write_kernels(trainer)
+    path = write_checkpoint(
+        trainer.run.checkpoints,
+        Checkpoint(
+            experiment=trainer.name,
+            config=trainer.config,
+            data_digest=trainer.shard_set.info.digest,
+            step=trainer.step,
+            steps_per_epoch=trainer.steps_per_epoch,
+            val_top1_errors=trainer.val_top1_errors,
+            model=trainer.network.state_dict(),
+            optimizer=trainer.optimizer.state_dict(),
+        ),
+        keep=trainer.runtime.keep_checkpoints,
+    )
+    print(f"{said}, rate {rates.weights:g}, {last.images_per_second:.0f} images/s, {path.name} written", flush=True)
+
+
+def write_kernels(trainer: Trainer) -> None:
+    """Draw the first layer's kernels into the run's figures."""
+    import io
+
+    picture = io.BytesIO()
+    draw_kernels(trainer.network.get_parameter("conv1.weight")).save(picture, "PNG")
+    write_bytes(trainer.run.figures / "conv1.png", picture.getvalue())
