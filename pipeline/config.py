@@ -1,26 +1,9 @@
-"""What can be chosen: frozen dataclasses, and the checks that a value alone or beside its neighbours must pass.
+"""What changes numbers: the frozen dataclasses of an experiment, and the checks that their values must pass."""
 
-`ExperimentConfig` holds what changes numbers, `RuntimeConfig` what must not. Named experiments are in `experiments`.
-"""
-
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-
-class InputError(ValueError):
-    """Something that the person who runs this can put right; the message is one sentence that says what and how."""
-
-
-class RunError(RuntimeError):
-    """Something that went wrong on the way and that no flag caused; the message is one sentence, too."""
-
-
-def check(condition: object, message: str) -> None:
-    """Raise `InputError` with `message` unless `condition` holds."""
-    if not condition:
-        raise InputError(message)
+from pipeline.errors import check
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +70,12 @@ class ConvConfig:
     bias: float = 0.0
     """Initial bias."""
 
+    def __post_init__(self) -> None:
+        for name in ("kernels", "size", "stride", "groups"):
+            value = getattr(self, name)
+            check(value > 0, f"{name} of {self.name} must be positive, found {value}")
+        check(min(self.padding) >= 0, f"padding of {self.name} must not be negative, found {self.padding}")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinearConfig:
@@ -116,6 +105,10 @@ class ResponseNormConfig:
     """Exponent."""
     k: float
     """Constant."""
+
+    def __post_init__(self) -> None:
+        check(self.size > 0, f"a response norm's size must be positive, found {self.size}")
+        check(self.k > 0, f"a response norm's k must be positive, found {self.k}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,8 +146,13 @@ class ModelConfig:
         )
         check(self.linears[-1].units is None, "--model.linears: the last layer's units must be None (one per class)")
         check(self.num_classes > 1, f"--model.num-classes must be at least 2, found {self.num_classes}")
+        check(self.towers > 0, f"--model.towers must be positive, found {self.towers}")
+        check(self.pool_size > 0, f"--model.pool-size must be positive, found {self.pool_size}")
+        check(self.pool_stride > 0, f"--model.pool-stride must be positive, found {self.pool_stride}")
+        check(self.local_norm.size % 2 == 1, f"--model.local-norm.size must be odd, found {self.local_norm.size}")
         check(0 <= self.dropout < 1, f"--model.dropout must lie in [0, 1), found {self.dropout}")
         check(self.width > 0, f"--model.width must be positive, found {self.width}")
+        channels = self.in_channels
         for conv in self.convs:
             kernels = self.scaled(conv.kernels)
             split = max(conv.groups, self.towers)
@@ -163,6 +161,11 @@ class ModelConfig:
                 f"--model.width {self.width} gives {conv.name} {kernels} kernels, which {split} towers cannot share: "
                 "choose a width that leaves a multiple",
             )
+            check(
+                channels % conv.groups == 0,
+                f"{conv.name} sees {channels} maps, which {conv.groups} groups cannot share: change its groups",
+            )
+            channels = kernels
 
     def scaled(self, count: int) -> int:
         """Number of kernels or units at this width."""
@@ -181,6 +184,14 @@ class OptimizerConfig:
     """Decay of the biases; 0 in the source, that of the weights in the paper's text."""
     lr_in_momentum: bool = True
     """True: a step enters the buffer times the rate of its day (paper, source, Caffe); False: as torch.optim.SGD."""
+
+    def __post_init__(self) -> None:
+        check(0 <= self.momentum < 1, f"--optimizer.momentum must lie in [0, 1), found {self.momentum}")
+        check(self.weight_decay >= 0, f"--optimizer.weight-decay must not be negative, found {self.weight_decay}")
+        check(
+            self.bias_weight_decay >= 0,
+            f"--optimizer.bias-weight-decay must not be negative, found {self.bias_weight_decay}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -265,111 +276,3 @@ class ExperimentConfig:
             f"choose a multiple of {world_size} or another number of ranks",
         )
         return self.global_batch_size // world_size
-
-
-Device = Literal["auto", "cpu", "cuda"]
-"""Where the network runs; `auto` takes the GPU when there is one."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RuntimeConfig:
-    """Everything that must not change numbers."""
-
-    data: Path
-    """Shard set: the directory that `alexnet preprocess` wrote."""
-    out: Path
-    """Run directory, made by this run; with --resume, the one to go on with."""
-    resume: bool = False
-    """Go on from the newest checkpoint in --out."""
-    device: Device = "auto"
-    """Where the network runs; auto takes the GPU when there is one."""
-    num_threads: int = 2
-    """Threads that decode and augment, per rank."""
-    log_every: int = 20
-    """Steps between two entries of the training loss in the journal."""
-    keep_checkpoints: int = 2
-    """Newest checkpoints that stay on disk."""
-    max_steps: int | None = None
-    """Stop after this many optimiser steps in all, as if the time were up; None runs to the end."""
-
-    def __post_init__(self) -> None:
-        check(self.num_threads > 0, f"--num-threads must be positive, found {self.num_threads}")
-        check(self.log_every > 0, f"--log-every must be positive, found {self.log_every}")
-        check(self.keep_checkpoints > 0, f"--keep-checkpoints must be positive, found {self.keep_checkpoints}")
-        check(self.max_steps is None or self.max_steps > 0, f"--max-steps must be positive, found {self.max_steps}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PreprocessConfig:
-    """What the preprocess stage reads, writes and allows."""
-
-    source: Path
-    """Folder with train/CLASS/NAME and val/CLASS/NAME, or with CLASS/NAME."""
-    out: Path
-    """Shard set to write; must not exist yet."""
-    val_fraction: float | None = None
-    """Share of the training pictures to hold out as val where the source has no val/."""
-    images_per_shard: int = 5000
-    """Pictures in one tar file; a worker packs a whole tar, so take fewer for a small set on many cores."""
-    workers: int = len(os.sched_getaffinity(0))
-    """Processes that decode, resize and encode."""
-    max_dropped: float = 0.001
-    """Largest share of undecodable pictures before the run stops."""
-    seed: int = 0
-    """Seeds the shuffle and the hold-out."""
-
-    def __post_init__(self) -> None:
-        check(self.images_per_shard > 0, f"--images-per-shard must be positive, found {self.images_per_shard}")
-        check(self.workers > 0, f"--workers must be positive, found {self.workers}")
-        check(0 <= self.max_dropped <= 1, f"--max-dropped must lie in [0, 1], found {self.max_dropped}")
-        check(self.seed >= 0, f"--seed must not be negative, found {self.seed}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluateConfig:
-    """What the evaluate stage measures."""
-
-    run: Path
-    """Run directory that `alexnet train` wrote."""
-    data: Path | None = None
-    """Shard set, if it has moved since training."""
-    split: Literal["train", "val", "test"] = "val"
-    """Split whose pictures are classified."""
-    views: tuple[Literal["center", "ten"], ...] = ("center", "ten")
-    """Views of each picture whose probabilities are averaged: the centre patch, or ten patches."""
-    batch_size: int = 256
-    """Patches per rank that go through the network at once."""
-    device: Device = "auto"
-    """Where the network runs; auto takes the GPU when there is one."""
-    num_threads: int = 2
-    """Threads that decode, per rank."""
-
-    def __post_init__(self) -> None:
-        check(len(self.views) > 0, "--views must name at least one of center, ten")
-        check(self.batch_size > 0, f"--batch-size must be positive, found {self.batch_size}")
-        check(self.num_threads > 0, f"--num-threads must be positive, found {self.num_threads}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReportConfig:
-    """What the report stage reads and writes."""
-
-    runs: tuple[Path, ...]
-    """Run directories that `alexnet train` and `alexnet evaluate` wrote."""
-    out: Path = Path("results")
-    """Directory for report.md and its figures; an earlier report there is replaced."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DemoConfig:
-    """The tour through all stages on handwritten digits."""
-
-    experiment: Literal["source-2012", "paper"] = "source-2012"
-    """What to train: what the winning code did, or what the text says."""
-    out: Path = Path("runs/demo")
-    """Where pictures, shards, runs and report go; a second start goes on there."""
-    processes: int = 2
-    """Training processes, each a rank."""
-
-    def __post_init__(self) -> None:
-        check(self.processes > 0, f"--processes must be positive, found {self.processes}")

@@ -10,7 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pipeline.config import Device, check
+from pipeline.errors import check
+from pipeline.options import Device
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,9 +43,10 @@ def pick_device(device: Device, local_rank: int) -> torch.device:
     if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     check(torch.cuda.is_available(), "--device cuda: torch sees no GPU; use --device cpu or check the driver")
+    num_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # every process refuses, so that the first one says it
     check(
-        local_rank < torch.cuda.device_count(),
-        f"process {local_rank} of this node has no GPU of its own, found {torch.cuda.device_count()}: "
+        max(num_processes, local_rank + 1) <= torch.cuda.device_count(),
+        f"{num_processes} processes on this node and {torch.cuda.device_count()} GPUs: "
         "start at most one process per GPU",
     )
     return torch.device("cuda", local_rank)

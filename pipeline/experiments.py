@@ -10,7 +10,6 @@ from pipeline.config import (
     AugmentConfig,
     ConvConfig,
     ExperimentConfig,
-    InputError,
     LinearConfig,
     ModelConfig,
     OptimizerConfig,
@@ -19,6 +18,7 @@ from pipeline.config import (
     ScheduleConfig,
     Step,
 )
+from pipeline.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,5 +1,6 @@
 """Where a number comes from: commit, machine and versions."""
 
+import os
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -18,9 +19,12 @@ class Commit:
 
 
 def read_commit() -> Commit:
-    """Commit of the checkout that this package runs from; `unknown` (and dirty) outside of one."""
+    """Commit of the checkout that this package runs from; outside of one what ALEXNET_COMMIT says, or `unknown`."""
     root = Path(__file__).parent
+    if told := os.environ.get("ALEXNET_COMMIT"):
+        return Commit(id=told, dirty=False)
     try:
+        _git(root, "ls-files", "--error-unmatch", Path(__file__).name)  # an installed copy may lie in another checkout
         head = _git(root, "rev-parse", "HEAD")
         changes = _git(root, "status", "--porcelain", "--untracked-files=no", ":/")
     except (OSError, subprocess.CalledProcessError):

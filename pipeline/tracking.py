@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import RunDirectory, read_json, write_json
-from pipeline.experiments import flatten
+from pipeline.experiments import flatten, get_experiment
 
 MAX_METRICS_PER_CALL = 1000  # MLflow's limits
 MAX_PARAMS_PER_CALL = 100
@@ -102,23 +102,28 @@ def sync_run(run: RunDirectory, *, status: str | None = None) -> Delivery:
     known = {delivery.tracking_uri: delivery for delivery in _read_deliveries(path)}
     delivery = known.get(uri) or _create_run(client, run, uri)
     entries = Journal(run.journal).read()
-    sent = {(key, entry.step) for entry in entries[: delivery.num_entries] for key in entry.metrics}
-    metrics: list[Metric] = []
-    for entry in entries[delivery.num_entries :]:
-        fresh = {key: value for key, value in entry.metrics.items() if (key, entry.step) not in sent}
-        sent |= {(key, entry.step) for key in fresh}
-        metrics += [Metric(key, value, int(entry.time * 1000), entry.step) for key, value in fresh.items()]
-        if fresh:
-            metrics.append(Metric("epoch", entry.epoch, int(entry.time * 1000), entry.step))
+    points: dict[
+        tuple[str, int], Metric
+    ] = {}  # of a step that occurs twice MLflow keeps both, so only the first is sent
+    num_sent = 0
+    for number, entry in enumerate(entries):
+        if number == delivery.num_entries:
+            num_sent = len(points)
+        for key, value in (entry.metrics | {"epoch": entry.epoch}).items():
+            points.setdefault((key, entry.step), Metric(key, value, int(entry.time * 1000), entry.step))
+    metrics = list(points.values())[num_sent:] if delivery.num_entries < len(entries) else []
     for first in range(0, len(metrics), MAX_METRICS_PER_CALL):
         client.log_batch(delivery.run_id, metrics=metrics[first : first + MAX_METRICS_PER_CALL])
     delivery = Delivery(tracking_uri=uri, run_id=delivery.run_id, num_entries=len(entries))
     write_json(path, list((known | {uri: delivery}).values()))
-    for folder in (run.figures, run.predictions):
-        for file in sorted(folder.glob("*.png")) + sorted(folder.glob("*.json")):
-            client.log_artifact(delivery.run_id, str(file), folder.name)
-    if status is not None:
-        client.update_run(delivery.run_id, status=status)
+    if metrics or status is not None:
+        for folder in (run.figures, run.predictions):
+            for file in sorted(folder.glob("*.png")) + sorted(folder.glob("*.json")):
+                client.log_artifact(delivery.run_id, str(file), folder.name)
+    if status == "RUNNING":
+        client.update_run(delivery.run_id, status)
+    elif status is not None:
+        client.set_terminated(delivery.run_id, status)
     return delivery
 
 
@@ -134,7 +139,9 @@ def _create_run(client: Any, run: RunDirectory, uri: str) -> Delivery:
     found = client.get_experiment_by_name(record.experiment)
     if found is None:
         beside = (run.path.resolve().parent / "mlflow-artifacts").as_uri() if uri.startswith("sqlite:") else None
-        experiment_id = client.create_experiment(record.experiment, artifact_location=beside)
+        experiment_id = client.create_experiment(
+            record.experiment, artifact_location=beside, tags={"mlflow.experimentKind": "custom_model_development"}
+        )
     else:
         experiment_id = found.experiment_id
     created = client.create_run(experiment_id, run_name=run.path.name)
@@ -145,6 +152,9 @@ def _create_run(client: Any, run: RunDirectory, uri: str) -> Delivery:
         "data_digest": record.data_digest,
         "machine": record.machine,
         "world_size": str(record.world_size),
+        "mlflow.source.name": f"alexnet train {record.experiment}",
+        "mlflow.source.git.commit": record.commit,
+        "mlflow.note.content": get_experiment(record.experiment).claim,
     } | {f"version.{tool}": found_version for tool, found_version in record.tools.items()}
     params = [Param(name, str(value)) for name, value in flatten(record.config)]
     client.log_batch(created.info.run_id, tags=[RunTag(key, value) for key, value in tags.items()])

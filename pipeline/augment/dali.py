@@ -94,6 +94,7 @@ class BatchStream:
         with self._pipeline:
             self._pipeline.set_outputs(_build_graph(graph, self._feed, on_gpu=device.type == "cuda"))
         self._pipeline.build()
+        self._is_reset = True
 
     def _feed(self, number: int) -> tuple[Any, ...]:
         if number >= self._num_batches:
@@ -105,15 +106,29 @@ class BatchStream:
 
     def run(self, num_batches: int) -> Iterator[Tensor]:
         """Yield `num_batches` batches from 0 on: float32 (N, 3, crop, crop) or (N, views, 3, crop, crop)."""
-        self._num_batches = num_batches
+        self._drain()
+        self._num_batches, self._is_reset = num_batches, False
         stream = torch.cuda.current_stream(self._device) if self._device.type == "cuda" else None
         while True:
             try:
                 (output,) = self._pipeline.run(stream)
             except StopIteration:
-                self._pipeline.reset()
+                self._reset()
                 return
             yield from_dlpack(output.as_tensor())
+
+    def _reset(self) -> None:
+        self._pipeline.reset()
+        self._is_reset = True
+
+    def _drain(self) -> None:
+        """Throw away what was prefetched for an earlier run that nobody followed to its end."""
+        self._num_batches = 0
+        while not self._is_reset:
+            try:
+                self._pipeline.run()
+            except StopIteration:
+                self._reset()
 
 
 def _build_graph(graph: Graph, feed: Callable[[int], tuple[Any, ...]], *, on_gpu: bool) -> Any:

@@ -15,8 +15,9 @@ from pipeline.augment.color import build_color_axes, sample_color_shifts
 from pipeline.augment.dali import BatchStream, Draws, FixedViews, Graph, Samples
 from pipeline.augment.geometry import Crops, Views, build_views, sample_crops
 from pipeline.augment.order import permute_epoch, select_evaluation, select_train_batch
-from pipeline.config import AugmentConfig, check
+from pipeline.config import AugmentConfig
 from pipeline.distributed import World
+from pipeline.errors import check
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,11 +20,12 @@ from pipeline.artifacts import (
 from pipeline.augment.geometry import Views
 from pipeline.augment.loader import EvaluationLoader
 from pipeline.checkpoint import Checkpoint, find_checkpoints, read_checkpoint
-from pipeline.config import EvaluateConfig, check
 from pipeline.distributed import World, gather_to_main, join_world, wait_for_all
+from pipeline.errors import check
 from pipeline.evaluate.topk import ErrorCounts
 from pipeline.evaluate.views import Prediction, predict
 from pipeline.model.alexnet import build_alexnet
+from pipeline.options import EvaluateConfig
 from pipeline.tracking import Journal, sync_or_warn
 
 

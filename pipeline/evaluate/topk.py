@@ -25,7 +25,8 @@ def count_errors(probabilities: Tensor, labels: Tensor) -> Tensor:
     of_label = probabilities.gather(1, labels[:, None])
     beaten = (probabilities < of_label).sum(1)
     rank = probabilities.shape[1] - 1 - beaten
-    return torch.stack([(rank >= top).sum() for top in TOP])
+    silent = of_label[:, 0].isnan()
+    return torch.stack([((rank >= top) | silent).sum() for top in TOP])
 
 
 @dataclass(kw_only=True, slots=True)

@@ -5,7 +5,8 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from pipeline.config import ConvConfig, LinearConfig, ModelConfig, Step, check
+from pipeline.config import ConvConfig, LinearConfig, ModelConfig, Step
+from pipeline.errors import check
 from pipeline.model.layers import CrossMapNorm, MaskDropout, WithinMapNorm
 
 

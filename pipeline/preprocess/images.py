@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 JPEG_QUALITY = 95
 ENCODING = f"jpeg-{JPEG_QUALITY}-444"
@@ -52,9 +52,17 @@ def _decode(content: bytes, side: int) -> tuple[Image.Image, tuple[str, ...]]:
     try:
         with Image.open(io.BytesIO(content)) as image:
             notes = tuple(_find_oddities(image, side))
-            return image.convert("RGB"), notes
+            return _convert(image), notes
+    except UnidentifiedImageError as error:
+        raise UndecodableError("no known picture format") from error  # its own text names a memory address
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise UndecodableError(str(error)) from error
+
+
+def _convert(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # Pillow would cut every value above 255 down to white
+        image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+    return image.convert("RGB")
 
 
 def _find_oddities(image: Image.Image, side: int) -> list[str]:

@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 
 from pipeline.artifacts import ClassInfo, Split
-from pipeline.config import InputError, check
+from pipeline.errors import InputError, check
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+MAX_CLASS_BYTES, MAX_STEM_BYTES = 155, 96  # what a tar header holds of NAME/STEM.jpg
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +44,8 @@ def read_source(root: Path, *, val_fraction: float | None, seed: int) -> Source:
         seed: decides which ones are held out.
 
     Raises:
-        InputError: nothing there, a class in one split only, a flat `val`, two files with one key, or a missing or
-            superfluous `val_fraction`.
+        InputError: nothing there, a class in one split only, a flat `val`, two files with one key, a name too long for
+            a tar file, or a missing or superfluous `val_fraction`.
     """
     check(root.is_dir(), f"{root} is not a directory: pass the folder that holds the class folders")
     found: dict[Split, Path] = {split: root / split for split in SPLITS if (root / split).is_dir()}
@@ -97,6 +98,7 @@ def _read_images(path: Path, names: Sequence[str]) -> tuple[LabelledImage, ...]:
             if not file.is_file() or file.name.startswith("."):
                 continue
             key = build_key(name, file.stem)
+            _check_key_fits(key, file)
             if key in images:
                 raise InputError(f"{file} and {images[key].path} would both be stored as {key}: rename one of them")
             images[key] = LabelledImage(path=file, label=label, key=key)
@@ -107,6 +109,12 @@ def _read_images(path: Path, names: Sequence[str]) -> tuple[LabelledImage, ...]:
 def build_key(class_name: str, stem: str) -> str:
     """Key of a picture: folder and file name, free of the dots and blanks that tar readers split at."""
     return "/".join(re.sub(r"[^\w-]", "_", part) for part in (class_name, stem))
+
+
+def _check_key_fits(key: str, file: Path) -> None:
+    for part, limit in zip(key.split("/"), (MAX_CLASS_BYTES, MAX_STEM_BYTES), strict=True):
+        found = len(part.encode())
+        check(found <= limit, f"{file}: {part} has {found} bytes, but tar files hold names of {limit}: shorten it")
 
 
 def _hold_out(

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import multiprocessing
+import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -25,7 +26,8 @@ from pipeline.artifacts import (
     write_bytes,
     write_json,
 )
-from pipeline.config import InputError, PreprocessConfig, check
+from pipeline.errors import InputError, check
+from pipeline.options import PreprocessConfig
 from pipeline.preprocess.images import ENCODING, RESIZE
 from pipeline.preprocess.ledger import LedgerEntry, write_ledger
 from pipeline.preprocess.shards import ShardResult, write_shard
@@ -86,6 +88,7 @@ def warn_without_simd() -> None:
 
 def _start_worker(counter: "Synchronized[int]") -> None:
     global _counter  # noqa: PLW0603 - how multiprocessing hands shared memory to a worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends the workers in order
     _counter = counter
 
 

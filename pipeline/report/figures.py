@@ -35,20 +35,20 @@ def draw_claims(runs: Sequence[MeasuredRun]) -> bytes:
     axes.set_yticks(range(len(claims)), [f"{claim.text} ({claim.where})" for claim in claims])
     axes.invert_yaxis()
     axes.set_xlabel("top-1 error on ImageNet, %")
-    axes.margins(x=0.12, y=0.08)
+    axes.margins(x=0.2, y=0.08)
     axes.grid(axis="x", color="0.9")
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    axes.legend(unique.values(), unique.keys(), loc="lower right", fontsize=8)
+    figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=3, fontsize=8)
     return _save(figure)
 
 
 def draw_curves(runs: Sequence[MeasuredRun]) -> bytes:
     """Validation top-1 error and training loss of each run against epochs, with chance as a dashed line. SVG."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 4), layout="constrained")
     errors, losses = figure.subplots(1, 2)
     for run in runs:
-        label = f"{run.path.name} ({run.record.experiment}, {run.record.status})"
+        label = f"{run.path.name}: {run.record.experiment}, {run.record.status}"
         errors.plot(*_split([(epoch, error * 100) for epoch, error in run.val_top1_errors]), "o-", ms=4, label=label)
         losses.plot(*_split(run.train_losses), label=label)
     for chance in sorted({100 * (1 - 1 / run.record.config.model.num_classes) for run in runs}):

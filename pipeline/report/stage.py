@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from pipeline.artifacts import write_bytes
-from pipeline.config import ReportConfig, check
+from pipeline.errors import check
+from pipeline.options import ReportConfig
 from pipeline.report.figures import draw_claims, draw_curves
 from pipeline.report.measured import read_run
 from pipeline.report.table import format_claims, format_modifications, format_runs

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.augment.loader import Batch
-from pipeline.config import RunError
 from pipeline.distributed import World, sum_over_ranks
+from pipeline.errors import RunError
 from pipeline.evaluate.topk import count_errors
 from pipeline.train.optimizer import drop_frozen_gradients
 

@@ -24,11 +24,11 @@ def compute_rates(schedule: ScheduleConfig, *, epoch: int, val_top1_errors: Sequ
         val_top1_errors: one validation error per finished epoch, in order.
     """
     divisor = schedule.plateau.factor ** count_drops(schedule.plateau, val_top1_errors[:epoch])
-    weights = _look_up(schedule.weights, epoch, 0.0) / divisor
+    weights = _look_up(schedule.weights, epoch, 0.0)
     return Rates(
-        weights=weights,
+        weights=weights / divisor,
         biases=_look_up(schedule.biases, epoch, 0.0) / divisor,
-        conv1=_look_up(schedule.conv1, epoch, weights),
+        conv1=_look_up(schedule.conv1, epoch, weights) / divisor,
     )
 
 

@@ -1,32 +1,28 @@
 """The train stage: an experiment on a shard set, alone or under torchrun, until its last epoch."""
 
 import contextlib
+import io
 import os
-from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from pipeline.artifacts import RunDirectory, RunRecord, ShardSet, read_shard_set, write_bytes, write_json
-from pipeline.augment.loader import EvaluationLoader, TrainLoader
-from pipeline.checkpoint import Checkpoint, check_belongs, find_checkpoints, read_checkpoint, write_checkpoint
-from pipeline.config import ExperimentConfig, InputError, RuntimeConfig, check
-from pipeline.distributed import World, join_world, read_world_size
+from pipeline.checkpoint import Checkpoint, check_belongs, write_checkpoint
+from pipeline.config import ExperimentConfig
+from pipeline.distributed import join_world, read_world_size
+from pipeline.errors import InputError, check
 from pipeline.evaluate.topk import ErrorCounts
 from pipeline.evaluate.views import predict
 from pipeline.experiments import get_status
-from pipeline.model.alexnet import build_alexnet
 from pipeline.model.kernels import draw_kernels
+from pipeline.options import RuntimeConfig
 from pipeline.provenance import read_commit, read_machine, read_tool_versions
 from pipeline.tracking import Journal, feed_mlflow
 from pipeline.train.loop import TrainMetrics, run_steps
-from pipeline.train.optimizer import build_optimizer, set_rates
+from pipeline.train.optimizer import set_rates
 from pipeline.train.schedule import Rates, compute_rates
-
-EVALUATION_BATCH_SIZE = 256
+from pipeline.train.trainer import Trainer, build_trainer
 
 
 def train(name: str, config: ExperimentConfig, runtime: RuntimeConfig) -> None:
@@ -101,114 +97,10 @@ def prepare_run(
     write_json(run.config, record)
 
 
-@dataclass(kw_only=True, slots=True)
-class Trainer:
-    """Everything that one rank needs to train, and where it stands: steps taken, errors of the finished epochs."""
-
-    name: str
-    config: ExperimentConfig
-    runtime: RuntimeConfig
-    shard_set: ShardSet
-    world: World
-    network: nn.Module
-    parallel: nn.Module
-    optimizer: torch.optim.SGD
-    train_loader: TrainLoader
-    val_loader: EvaluationLoader
-    step: int
-    val_top1_errors: tuple[float, ...]
-
-    @property
-    def run(self) -> RunDirectory:
-        """Where this run writes."""
-        return RunDirectory(self.runtime.out)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Global batches of an epoch."""
-        return self.train_loader.steps_per_epoch
-
-    @property
-    def last_step(self) -> int:
-        """Step at which training ends."""
-        full = self.config.schedule.epochs * self.steps_per_epoch
-        return min(full, self.runtime.max_steps or full)
-
-
-def build_trainer(
-    name: str, config: ExperimentConfig, runtime: RuntimeConfig, shard_set: ShardSet, world: World
-) -> Trainer:
-    """Build network, optimiser and loaders, as new or from the newest checkpoint.
-
-    Raises:
-        InputError: the checkpoint is damaged or of another run, or the data do not fit.
-    """
-    network = build_alexnet(config.model, crop_pixels=config.augment.crop_pixels, seed=config.seed).to(world.device)
-    optimizer = build_optimizer(network, config.optimizer)
-    train_loader = TrainLoader(
-        shard_set,
-        config.augment,
-        global_batch_size=config.global_batch_size,
-        seed=config.seed,
-        world=world,
-        num_threads=runtime.num_threads,
-    )
-    val_loader = EvaluationLoader(
-        shard_set,
-        config.augment,
-        "val",
-        "center",
-        batch_size=EVALUATION_BATCH_SIZE,
-        world=world,
-        num_threads=runtime.num_threads,
-    )
-    step, errors = 0, tuple[float, ...]()
-    found = find_checkpoints(RunDirectory(runtime.out).checkpoints) if runtime.resume else []
-    if found:
-        checkpoint = read_checkpoint(found[-1], device=world.device)
-        check_belongs(
-            found[-1],
-            experiment=checkpoint.experiment,
-            config=checkpoint.config,
-            data_digest=checkpoint.data_digest,
-            to=(name, config, shard_set.info.digest),
-        )
-        network.load_state_dict(checkpoint.model)
-        optimizer.load_state_dict(checkpoint.optimizer)
-        step, errors = checkpoint.step, checkpoint.val_top1_errors
-    if world.is_main:
-        start = f"goes on at step {step} from {found[-1]}" if found else "starts at step 0"
-        print(
-            f"train: {name} ({get_status(name, config)}) {start}, {train_loader.steps_per_epoch} steps an epoch, "
-            f"{config.schedule.epochs} epochs, {world.world_size} processes on {world.device.type}",
-            flush=True,
-        )
-    return Trainer(
-        name=name,
-        config=config,
-        runtime=runtime,
-        shard_set=shard_set,
-        world=world,
-        network=network,
-        parallel=wrap_parallel(network, world),
-        optimizer=optimizer,
-        train_loader=train_loader,
-        val_loader=val_loader,
-        step=step,
-        val_top1_errors=errors,
-    )
-
-
-def wrap_parallel(network: nn.Module, world: World) -> nn.Module:
-    """The network with gradients averaged over ranks; itself where there is one rank."""
-    if world.world_size == 1:
-        return network
-    devices = [world.device.index] if world.device.type == "cuda" else None
-    return DistributedDataParallel(network, device_ids=devices, gradient_as_bucket_view=True)
-
-
 def run_epochs(trainer: Trainer) -> None:
     """Train to the last step: steps, evaluation and checkpoint, epoch by epoch."""
+    if trainer.step >= trainer.last_step and trainer.world.is_main:
+        print(f"train: nothing left to do, {trainer.runtime.out} has all of its {trainer.last_step} steps", flush=True)
     batches = trainer.train_loader.run(trainer.step, trainer.last_step)
     while trainer.step < trainer.last_step:
         epoch = trainer.step // trainer.steps_per_epoch
@@ -314,8 +206,7 @@ def _record_epoch(trainer: Trainer, rates: Rates, last: TrainMetrics, counts: Er
 
 def write_kernels(trainer: Trainer) -> None:
     """Draw the first layer's kernels into the run's figures."""
-    import io
-
     picture = io.BytesIO()
-    draw_kernels(trainer.network.get_parameter("conv1.weight")).save(picture, "PNG")
+    weights = trainer.network.get_parameter(f"{trainer.config.model.convs[0].name}.weight")
+    draw_kernels(weights, towers=trainer.config.model.towers).save(picture, "PNG")
     write_bytes(trainer.run.figures / "conv1.png", picture.getvalue())

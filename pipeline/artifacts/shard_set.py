@@ -1,92 +1,19 @@
-"""What lies on disk between the stages: shard sets and run directories, and how they are read and written."""
+"""A shard set: `dataset.json`, tar shards with their indexes, statistics."""
 
 import hashlib
 import io
-import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import TypeAdapter, ValidationError
 
-from pipeline.config import ExperimentConfig, InputError, check
+from pipeline.artifacts.files import read_json, to_json
+from pipeline.errors import check
 
-T = TypeVar("T")
 Split = Literal["train", "val", "test"]
 FORMAT_VERSION = 1
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all, even after a power cut; parents are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make renames within a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a dataclass (or plain value) as indented JSON, whole or not at all."""
-    write_bytes(path, to_json(value))
-
-
-def to_json(value: Any) -> bytes:
-    """Indented JSON of a dataclass or plain value."""
-    plain = TypeAdapter(type(value)).dump_python(value, mode="json")
-    return (json.dumps(plain, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def read_json(path: Path, kind: type[T]) -> T:
-    """Read a dataclass that `write_json` wrote.
-
-    Raises:
-        InputError: the file is missing, is no JSON, or its fields are not exactly those of `kind`.
-    """
-    check(path.is_file(), f"{path} does not exist")
-    return from_json(path.read_bytes(), kind, path)
-
-
-def from_json(text: bytes | str, kind: type[T], origin: Path) -> T:
-    """Parse a dataclass that `to_json` wrote; `origin` is named when it does not fit.
-
-    Raises:
-        InputError: no JSON, or the fields are not exactly those of `kind`.
-    """
-    adapter = TypeAdapter(kind)
-    try:
-        plain = json.loads(text)
-        value = adapter.validate_python(plain)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{origin} is not valid JSON ({error}): restore it or write it anew") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            f"{origin}: field {field or 'at the top'}: {first['msg']}, found {first['input']!r}"
-        ) from error
-    check(
-        adapter.dump_python(value, mode="json") == plain,
-        f"{origin} has fields that this version does not know or lacks some that it needs: write it anew",
-    )
-    return value
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -272,88 +199,3 @@ class ShardSplit:
         """Where a picture lies, for messages: `shard.tar:offset:key`."""
         shard, entry = self._find(position)
         return f"{self.path / self.info.shards[shard].name}.tar:{int(entry['offset'])}:{entry['key'].decode()}"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunRecord:
-    """`config.json` of a run: what was asked for, on which data, from which code, where."""
-
-    experiment: str
-    status: str
-    config: ExperimentConfig
-    data: str
-    data_digest: str
-    data_layout: str
-    num_train_images: int
-    num_val_images: int
-    commit: str
-    dirty: bool
-    machine: str
-    world_size: int
-    tools: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class RunDirectory:
-    """Paths within the directory of one run."""
-
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        """The resolved configuration."""
-        return self.path / "config.json"
-
-    @property
-    def journal(self) -> Path:
-        """Every metric, append-only."""
-        return self.path / "journal.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Directory of `step-N.pt`."""
-        return self.path / "checkpoints"
-
-    @property
-    def predictions(self) -> Path:
-        """Directory of saved probabilities and counts."""
-        return self.path / "predictions"
-
-    @property
-    def figures(self) -> Path:
-        """Directory of pictures."""
-        return self.path / "figures"
-
-    def read_record(self) -> RunRecord:
-        """Read `config.json`.
-
-        Raises:
-            InputError: this is no run directory, or the file does not fit.
-        """
-        check(self.config.is_file(), f"{self.path} has no config.json: pass a directory that `alexnet train` wrote")
-        return read_json(self.config, RunRecord)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluationRecord:
-    """`predictions/SPLIT-VIEWS-step-N.json`: exact counts; the probabilities lie beside it as `.npz`."""
-
-    split: Split
-    views: Literal["center", "ten"]
-    step: int
-    epoch: int
-    num_images: int
-    num_top1_errors: int
-    num_top5_errors: int
-    log_loss: float
-    data_digest: str
-
-    @property
-    def top1_error(self) -> float:
-        """Share of pictures whose likeliest label is wrong."""
-        return self.num_top1_errors / self.num_images
-
-    @property
-    def top5_error(self) -> float:
-        """Share of pictures whose label is not among the five likeliest."""
-        return self.num_top5_errors / self.num_images

@@ -1,0 +1,82 @@
+"""Files that appear whole or not at all, and JSON that is proved when it is read."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.errors import InputError, check
+
+T = TypeVar("T")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all, even after a power cut; parents are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames within a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a dataclass (or plain value) as indented JSON, whole or not at all."""
+    write_bytes(path, to_json(value))
+
+
+def to_json(value: Any) -> bytes:
+    """Indented JSON of a dataclass or plain value."""
+    plain = TypeAdapter(type(value)).dump_python(value, mode="json")
+    return (json.dumps(plain, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def read_json(path: Path, kind: type[T]) -> T:
+    """Read a dataclass that `write_json` wrote.
+
+    Raises:
+        InputError: the file is missing, is no JSON, or its fields are not exactly those of `kind`.
+    """
+    check(path.is_file(), f"{path} does not exist")
+    return from_json(path.read_bytes(), kind, path)
+
+
+def from_json(text: bytes | str, kind: type[T], origin: Path) -> T:
+    """Parse a dataclass that `to_json` wrote; `origin` is named when it does not fit.
+
+    Raises:
+        InputError: no JSON, or the fields are not exactly those of `kind`.
+    """
+    adapter = TypeAdapter(kind)
+    try:
+        plain = json.loads(text)
+        value = adapter.validate_python(plain)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{origin} is not valid JSON ({error}): restore it or write it anew") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"{origin}: field {field or 'at the top'}: {first['msg']}, found {first['input']!r}"
+        ) from error
+    check(
+        adapter.dump_python(value, mode="json") == plain,
+        f"{origin} has fields that this version does not know or lacks some that it needs: write it anew",
+    )
+    return value

@@ -1,0 +1,95 @@
+"""A run directory: configuration, journal, checkpoints, predictions, figures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.artifacts.files import read_json
+from pipeline.artifacts.shard_set import Split
+from pipeline.config import ExperimentConfig
+from pipeline.errors import check
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRecord:
+    """`config.json` of a run: what was asked for, on which data, from which code, where."""
+
+    experiment: str
+    status: str
+    config: ExperimentConfig
+    data: str
+    data_digest: str
+    data_layout: str
+    num_train_images: int
+    num_val_images: int
+    commit: str
+    dirty: bool
+    machine: str
+    world_size: int
+    tools: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """Paths within the directory of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.json"
+
+    @property
+    def journal(self) -> Path:
+        """Every metric, append-only."""
+        return self.path / "journal.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Directory of `step-N.pt`."""
+        return self.path / "checkpoints"
+
+    @property
+    def predictions(self) -> Path:
+        """Directory of saved probabilities and counts."""
+        return self.path / "predictions"
+
+    @property
+    def figures(self) -> Path:
+        """Directory of pictures."""
+        return self.path / "figures"
+
+    def read_record(self) -> RunRecord:
+        """Read `config.json`.
+
+        Raises:
+            InputError: this is no run directory, or the file does not fit.
+        """
+        check(self.config.is_file(), f"{self.path} has no config.json: pass a directory that `alexnet train` wrote")
+        return read_json(self.config, RunRecord)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationRecord:
+    """`predictions/SPLIT-VIEWS-step-N.json`: exact counts; the probabilities lie beside it as `.npz`."""
+
+    split: Split
+    views: Literal["center", "ten"]
+    step: int
+    epoch: int
+    num_images: int
+    num_top1_errors: int
+    num_top5_errors: int
+    log_loss: float
+    data_digest: str
+
+    @property
+    def top1_error(self) -> float:
+        """Share of pictures whose likeliest label is wrong."""
+        return self.num_top1_errors / self.num_images
+
+    @property
+    def top5_error(self) -> float:
+        """Share of pictures whose label is not among the five likeliest."""
+        return self.num_top5_errors / self.num_images

@@ -1,0 +1,107 @@
+"""Real pictures, shards and runs that the tests share; made once a session, below pytest's own folder."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.artifacts import ShardSet, read_shard_set
+from pipeline.config import ExperimentConfig
+from pipeline.experiments import EXPERIMENTS
+from pipeline.options import PreprocessConfig
+from pipeline.preprocess.stage import preprocess
+
+NUM_CLASSES, NUM_TRAIN, NUM_VAL = 4, 12, 5
+"""Classes, and pictures per class in train and val."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="torch sees no GPU here; on a machine with one: make test-gpu"))
+
+
+def paint_picture(generator: np.random.Generator, width: int, height: int) -> Image.Image:
+    """A picture with structure at every scale: a few random colours, blown up smoothly, with a little noise."""
+    coarse = generator.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), np.float64)
+    noisy = smooth + generator.normal(0, 6, smooth.shape)
+    return Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Class folders `train/CLASS/NAME.JPEG` and `val/…` of pictures in many sizes. Read only."""
+    root = tmp_path_factory.mktemp("pictures")
+    generator = np.random.default_rng(7)
+    for split, count in (("train", NUM_TRAIN), ("val", NUM_VAL)):
+        for label in range(NUM_CLASSES):
+            folder = root / split / f"n{label:08d}"
+            folder.mkdir(parents=True)
+            for number in range(count):
+                width, height = generator.integers(200, 420, 2).tolist()
+                paint_picture(generator, width, height).save(folder / f"{split}_{number}.JPEG", quality=90)
+    return root
+
+
+@pytest.fixture(scope="session")
+def shard_set(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    """The shard set made of `pictures`, in several shards. Read only."""
+    out = tmp_path_factory.mktemp("shards") / "set"
+    preprocess(PreprocessConfig(source=pictures, out=out, images_per_shard=20, workers=2))
+    return read_shard_set(out)
+
+
+@pytest.fixture(scope="session")
+def small_config() -> ExperimentConfig:
+    """`source-2012` so narrow that a step takes a moment: four classes, batches of 8, two epochs of six steps."""
+    config = EXPERIMENTS["source-2012"].config
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, width=0.125, num_classes=NUM_CLASSES),
+        schedule=dataclasses.replace(config.schedule, epochs=2),
+        global_batch_size=8,
+    )
+
+
+SMALL_FLAGS = (
+    "--model.width=0.125",
+    f"--model.num-classes={NUM_CLASSES}",
+    "--schedule.epochs=2",
+    "--global-batch-size=8",
+)
+"""`small_config` as flags of `alexnet train source-2012`."""
+
+
+def run_command(*words: str, processes: int = 1, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `alexnet WORDS` as a user would, under torchrun where there are several processes; nothing is checked."""
+    launcher = [sys.executable, "-m"]
+    if processes > 1:
+        launcher += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    return subprocess.run(
+        [*launcher, "pipeline", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+        env=environment | {"OMP_NUM_THREADS": "1"} | (env or {}),
+    )
+
+
+@pytest.fixture(scope="session")
+def finished_run(shard_set: ShardSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of `SMALL_FLAGS`, trained and evaluated by two processes under torchrun, MLflow beside it. Read only."""
+    run = tmp_path_factory.mktemp("runs") / "finished"
+    train = ("train", "source-2012", "--data", str(shard_set.path), "--out", str(run), "--device", "cpu", *SMALL_FLAGS)
+    for words in (train, ("evaluate", str(run), "--device", "cpu")):
+        ended = run_command(*words, processes=2)
+        assert ended.returncode == 0, ended.stderr
+    return run

@@ -1,0 +1,98 @@
+"""The demo's pictures and sentences, the doctor, the benchmark, and the set-up's word on missing packages."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL
+import pytest
+from conftest import run_command
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from pipeline.artifacts import ShardSet
+from pipeline.launch.demo import describe_result, write_digits
+from pipeline.launch.doctor import diagnose
+from pipeline.provenance import read_commit
+from pipeline.report.measured import read_run
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_digits_are_written_as_grey_jpegs_in_imagenet_s_layout(tmp_path: Path):
+    write_digits(tmp_path)
+    files = {split: sorted((tmp_path / split).rglob("*.JPEG")) for split in ("train", "val")}
+    assert (len(files["train"]), len(files["val"])) == (1500, 297)
+    digits = load_digits()
+    for file in files["val"][::50]:
+        number = int(file.stem)
+        assert file.parent.name == f"digit-{digits.target[number]}"
+        with Image.open(file) as image:
+            assert (image.format, image.mode, image.size) == ("JPEG", "L", (256, 256))
+            coarse = np.asarray(image.resize((8, 8), Image.Resampling.BOX), np.float64)
+        assert np.corrcoef(coarse.ravel(), digits.images[number].ravel())[0, 1] > 0.97
+
+
+def test_the_demo_s_last_words_give_the_measured_errors_and_name_the_contrast(finished_run: Path):
+    run = read_run(finished_run)
+    said = describe_result(run)
+    assert ", ".join(f"{error:.1%}" for _, error in run.val_top1_errors) in said
+    assert "make demo-paper" in said
+
+
+def test_doctor_finds_pillow_simd_and_everything_else_well(capsys):
+    assert diagnose()
+    said = capsys.readouterr().out
+    assert f"Pillow-SIMD {PIL.__version__}" in said
+    assert "✗" not in said
+
+
+def test_doctor_names_plain_pillow_and_the_way_out(monkeypatch, capsys):
+    monkeypatch.setattr(PIL, "__version__", "12.1.1")
+    assert not diagnose()
+    said = capsys.readouterr().out
+    assert "✗ Pillow" in said
+    assert "plain Pillow 12.1.1" in said
+    assert "pip uninstall -y pillow pillow-simd" in said
+
+
+@pytest.mark.slow
+def test_bench_writes_numbers_with_command_commit_and_machine(shard_set: ShardSet, tmp_path: Path):
+    flags = ("--num-steps=1", "--batch-size=4", "--device=cpu", "--experiment=tutorial-half")
+    result = run_command("bench", f"--data={shard_set.path}", f"--out={tmp_path}", *flags)
+    assert result.returncode == 0, result.stderr
+    (path,) = tmp_path.glob("bench-cpu-*.json")
+    record = json.loads(path.read_text())
+    assert record["command"].startswith("alexnet bench --data=")
+    assert record["commit"] == read_commit().id
+    assert len(record["timings"]) == 5
+    assert all(timing["images_per_second"] > 0 for timing in record["timings"])
+    assert f"{record['timings'][0]['images_per_second']:,.0f}" in result.stdout
+
+
+def test_commit_can_be_told_where_there_is_no_checkout(monkeypatch):
+    monkeypatch.setenv("ALEXNET_COMMIT", "0123abcd")
+    assert (read_commit().id, read_commit().dirty) == ("0123abcd", False)
+
+
+def test_set_up_names_missing_system_packages_in_one_sentence(tmp_path: Path):
+    """A machine without compiler: PATH holds the shell's own tools and a Python, nothing else."""
+    for tool in ("bash", "sort"):
+        found = subprocess.run(["which", tool], capture_output=True, text=True, check=True).stdout.strip()
+        (tmp_path / tool).symlink_to(found)
+    (tmp_path / "python3").symlink_to(Path(sys.executable).resolve())
+    result = subprocess.run(
+        [str(tmp_path / "bash"), str(ROOT / ".ci" / "check-system.sh")],
+        env={"PATH": str(tmp_path), "HOME": os.environ.get("HOME", "/")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert result.stderr == (
+        "setup: missing system packages, install them with: "
+        "sudo apt-get install -y gcc libc6-dev libjpeg-dev python3-dev zlib1g-dev\n"
+    )

@@ -1,0 +1,125 @@
+"""Values that no run can use are refused by the name of their flag."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import AugmentConfig, LinearConfig, PlateauConfig, ScheduleConfig
+from pipeline.errors import InputError
+from pipeline.experiments import EXPERIMENTS
+from pipeline.options import BenchConfig, DemoConfig, EvaluateConfig, PreprocessConfig, RuntimeConfig
+
+HERE = Path()
+NAN = float("nan")
+CONFIG = EXPERIMENTS["source-2012"].config
+EVEN_NORM = dataclasses.replace(CONFIG.model.local_norm, size=4)
+GROUPED_FIRST = dataclasses.replace(CONFIG.model.convs[0], groups=2)
+GOOD = {
+    "conv": CONFIG.model.convs[0],
+    "norm": CONFIG.model.lrn,
+    "optimizer": CONFIG.optimizer,
+    "augment": AugmentConfig(),
+    "model": CONFIG.model,
+    "schedule": ScheduleConfig(epochs=2, weights=((0, 0.1),), biases=((0, 0.1),)),
+    "plateau": PlateauConfig(),
+    "experiment": CONFIG,
+    "runtime": RuntimeConfig(data=HERE, out=HERE),
+    "preprocess": PreprocessConfig(source=HERE, out=HERE),
+    "evaluate": EvaluateConfig(run=HERE),
+    "demo": DemoConfig(),
+    "bench": BenchConfig(),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value", "message"),
+    [
+        ("augment", "crop_pixels", 0, "--augment.crop-pixels must be positive, found 0"),
+        ("augment", "num_offsets", 0, "--augment.num-offsets must be positive, found 0"),
+        ("augment", "images_per_crop", 0, "--augment.images-per-crop must be positive, found 0"),
+        ("augment", "pixel_scale", 0.0, "--augment.pixel-scale must be positive, found 0.0"),
+        ("augment", "pixel_scale", NAN, "--augment.pixel-scale must be positive, found nan"),
+        ("augment", "color_divisor", -1.1, "--augment.color-divisor must be positive, found -1.1"),
+        ("augment", "color_coefficient_std", -0.1, "--augment.color-coefficient-std must not be negative, found -0.1"),
+        ("model", "convs", (), "--model needs at least one convolution and one linear layer"),
+        ("model", "linears", (), "--model needs at least one convolution and one linear layer"),
+        ("model", "linears", (LinearConfig(name="fc8", units=7),), "--model.linears: the last layer's units"),
+        ("model", "num_classes", 1, "--model.num-classes must be at least 2, found 1"),
+        ("model", "dropout", 1.0, "--model.dropout must lie in [0, 1), found 1.0"),
+        ("model", "dropout", -0.1, "--model.dropout must lie in [0, 1), found -0.1"),
+        ("model", "width", 0.0, "--model.width must be positive, found 0.0"),
+        ("model", "width", 0.001, "--model.width 0.001 gives conv1 0 kernels"),
+        ("model", "width", 0.01, "--model.width 0.01 gives conv1 1 kernels, which 2 towers cannot share"),
+        ("model", "towers", 0, "--model.towers must be positive, found 0"),
+        ("model", "pool_size", 0, "--model.pool-size must be positive, found 0"),
+        ("model", "pool_stride", 0, "--model.pool-stride must be positive, found 0"),
+        ("model", "local_norm", EVEN_NORM, "--model.local-norm.size must be odd, found 4"),
+        ("model", "convs", (GROUPED_FIRST,), "conv1 sees 3 maps, which 2 groups cannot share: change its groups"),
+        ("conv", "kernels", 0, "kernels of conv1 must be positive, found 0"),
+        ("conv", "size", 0, "size of conv1 must be positive, found 0"),
+        ("conv", "stride", -1, "stride of conv1 must be positive, found -1"),
+        ("conv", "groups", 0, "groups of conv1 must be positive, found 0"),
+        ("conv", "padding", (0, -3), "padding of conv1 must not be negative, found (0, -3)"),
+        ("norm", "size", 0, "a response norm's size must be positive, found 0"),
+        ("norm", "k", 0.0, "a response norm's k must be positive, found 0.0"),
+        ("optimizer", "momentum", 1.0, "--optimizer.momentum must lie in [0, 1), found 1.0"),
+        ("optimizer", "weight_decay", -1.0, "--optimizer.weight-decay must not be negative, found -1.0"),
+        ("optimizer", "bias_weight_decay", -1.0, "--optimizer.bias-weight-decay must not be negative, found -1.0"),
+        ("schedule", "epochs", 0, "--schedule.epochs must be positive, found 0"),
+        ("schedule", "weights", (), "--schedule.weights must give a rate for epoch 0, found ()"),
+        ("schedule", "weights", ((1, 0.1),), "--schedule.weights must give a rate for epoch 0, found ((1, 0.1),)"),
+        ("schedule", "weights", ((0, 0.1), (0, 0.2)), "--schedule.weights must be pairs of rising epoch"),
+        ("schedule", "biases", ((0, -0.1),), "--schedule.biases must be pairs of rising epoch and non-negative rate"),
+        ("schedule", "biases", ((0, NAN),), "--schedule.biases must be pairs of rising epoch and non-negative rate"),
+        ("schedule", "biases", (), "--schedule.biases must give a rate for epoch 0"),
+        ("schedule", "conv1", ((9, 0.1), (8, 0.2)), "--schedule.conv1 must be pairs of rising epoch"),
+        ("plateau", "patience", 0, "--schedule.plateau.patience must be positive, found 0"),
+        ("plateau", "factor", 1.0, "--schedule.plateau.factor must be above 1, found 1.0"),
+        ("experiment", "global_batch_size", 0, "--global-batch-size must be positive, found 0"),
+        ("experiment", "seed", -1, "--seed must not be negative, found -1"),
+        ("runtime", "num_threads", 0, "--num-threads must be positive, found 0"),
+        ("runtime", "log_every", 0, "--log-every must be positive, found 0"),
+        ("runtime", "keep_checkpoints", 0, "--keep-checkpoints must be positive, found 0"),
+        ("runtime", "max_steps", 0, "--max-steps must be positive, found 0"),
+        ("preprocess", "images_per_shard", 0, "--images-per-shard must be positive, found 0"),
+        ("preprocess", "workers", 0, "--workers must be positive, found 0"),
+        ("preprocess", "max_dropped", 1.1, "--max-dropped must lie in [0, 1], found 1.1"),
+        ("preprocess", "seed", -1, "--seed must not be negative, found -1"),
+        ("evaluate", "views", (), "--views must name at least one of center, ten"),
+        ("evaluate", "batch_size", 0, "--batch-size must be positive, found 0"),
+        ("evaluate", "num_threads", 0, "--num-threads must be positive, found 0"),
+        ("demo", "processes", 0, "--processes must be positive, found 0"),
+        ("bench", "batch_size", 0, "--batch-size must be positive, found 0"),
+        ("bench", "num_steps", 0, "--num-steps must be positive, found 0"),
+        ("bench", "num_threads", 0, "--num-threads must be positive, found 0"),
+    ],
+)
+def test_a_value_that_no_run_can_use_is_refused_by_flag_and_value(kind, field, value, message):
+    with pytest.raises(InputError) as refused:
+        dataclasses.replace(GOOD[kind], **{field: value})
+    assert str(refused.value).startswith(message)
+
+
+def test_conv1_needs_no_rate_of_its_own_for_epoch_0():
+    schedule = dataclasses.replace(GOOD["schedule"], conv1=((5, 0.0),))
+    assert schedule.conv1 == ((5, 0.0),)
+
+
+def test_width_multiplies_every_kernel_and_unit_but_the_classes():
+    narrow = dataclasses.replace(CONFIG.model, width=0.125)
+    assert [narrow.scaled(conv.kernels) for conv in narrow.convs] == [12, 32, 48, 48, 32]
+    assert narrow.scaled(4096) == 512
+    assert narrow.num_classes == 1000
+
+
+@pytest.mark.parametrize(("batch", "ranks", "each"), [(128, 1, 128), (128, 8, 16), (9, 3, 3), (8, 8, 1)])
+def test_the_global_batch_is_split_evenly(batch, ranks, each):
+    assert dataclasses.replace(CONFIG, global_batch_size=batch).batch_size_per_rank(ranks) == each
+
+
+@pytest.mark.parametrize(("batch", "ranks"), [(9, 2), (8, 3), (2, 4)])
+def test_a_batch_that_does_not_divide_is_refused(batch, ranks):
+    config = dataclasses.replace(CONFIG, global_batch_size=batch)
+    with pytest.raises(InputError, match=f"--global-batch-size {batch} does not divide over {ranks} ranks"):
+        config.batch_size_per_rank(ranks)
