@@ -1,8 +1,10 @@
-"""Where a number comes from: commit, machine and versions."""
+"""Where a number comes from: command, commit, machine and versions."""
 
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,6 +37,12 @@ def read_commit() -> Commit:
 def _git(root: Path, *words: str) -> str:
     command = ["git", "-C", str(root), *words]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def read_command(world_size: int) -> str:
+    """The command line of this process, as a person would type it again."""
+    launcher = f"torchrun --nproc-per-node {world_size} -m pipeline" if world_size > 1 else "alexnet"
+    return f"{launcher} {shlex.join(sys.argv[1:])}"
 
 
 def read_tool_versions() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The journal, source of truth for every metric, and the feeder from it to MLflow. Nothing else imports mlflow."""
 
 import json
+import logging
 import os
 import threading
 import time
@@ -93,6 +94,7 @@ def sync_run(run: RunDirectory, *, status: str | None = None) -> Delivery:
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
@@ -152,7 +154,7 @@ def _create_run(client: Any, run: RunDirectory, uri: str) -> Delivery:
         "data_digest": record.data_digest,
         "machine": record.machine,
         "world_size": str(record.world_size),
-        "mlflow.source.name": f"alexnet train {record.experiment}",
+        "mlflow.source.name": record.command,
         "mlflow.source.git.commit": record.commit,
         "mlflow.note.content": get_experiment(record.experiment).claim,
     } | {f"version.{tool}": found_version for tool, found_version in record.tools.items()}

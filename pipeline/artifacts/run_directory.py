@@ -16,6 +16,7 @@ class RunRecord:
 
     experiment: str
     status: str
+    command: str
     config: ExperimentConfig
     data: str
     data_digest: str

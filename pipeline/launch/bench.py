@@ -1,6 +1,5 @@
 """How fast loader and training step are, alone and together, in one run so that ratios mean something."""
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from pipeline.experiments import get_experiment
 from pipeline.model.alexnet import build_alexnet
 from pipeline.options import BenchConfig, PreprocessConfig
 from pipeline.preprocess.stage import preprocess
-from pipeline.provenance import read_commit, read_machine, read_tool_versions
+from pipeline.provenance import read_command, read_commit, read_machine, read_tool_versions
 from pipeline.train.loop import take_step
 from pipeline.train.optimizer import build_optimizer, set_rates
 from pipeline.train.schedule import compute_rates
@@ -68,7 +67,7 @@ def bench(config: BenchConfig) -> BenchRecord:
         timings = time_variants(config, experiment.config, shard_set, world)
         device = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "cpu"
     record = BenchRecord(
-        command=f"alexnet {' '.join(sys.argv[1:])}",
+        command=read_command(1),
         commit=commit.id,
         dirty=commit.dirty,
         machine=read_machine(),

@@ -48,14 +48,13 @@ def draw_curves(runs: Sequence[MeasuredRun]) -> bytes:
     figure = Figure(figsize=(9, 4), layout="constrained")
     errors, losses = figure.subplots(1, 2)
     for run in runs:
-        label = f"{run.path.name}: {run.record.experiment}, {run.record.status}"
+        prefix = "" if run.path.name == run.record.experiment else f"{run.path.name}: "
+        label = f"{prefix}{run.record.experiment} ({run.record.status})"
         errors.plot(*_split([(epoch, error * 100) for epoch, error in run.val_top1_errors]), "o-", ms=4, label=label)
         losses.plot(*_split(run.train_losses), label=label)
     for chance in sorted({100 * (1 - 1 / run.record.config.model.num_classes) for run in runs}):
         errors.axhline(chance, color="0.6", linestyle="--", linewidth=1)
-        errors.annotate(
-            "chance", (1, chance), (-4, 3), ("axes fraction", "data"), "offset points", ha="right", fontsize=8
-        )
+        errors.annotate("chance", (0, chance), (4, -11), ("axes fraction", "data"), "offset points", fontsize=8)
     errors.set(xlabel="epochs", ylabel="validation top-1 error, centre patch, %", ylim=(0, 105), xlim=(0, None))
     losses.set(xlabel="epochs", ylabel="training loss, nats", ylim=(0, None), xlim=(0, None))
     for axes in (errors, losses):

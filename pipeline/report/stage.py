@@ -7,7 +7,7 @@ from pipeline.errors import check
 from pipeline.options import ReportConfig
 from pipeline.report.figures import draw_claims, draw_curves
 from pipeline.report.measured import read_run
-from pipeline.report.table import format_claims, format_modifications, format_runs
+from pipeline.report.table import format_claims, format_origins, format_runs
 
 RULES = (
     "Errors in percent; lower is better. A row is taken only by a run of the registered experiment, from committed "
@@ -41,8 +41,7 @@ def report(config: ReportConfig) -> Path:
     ]
     if runs:
         write_bytes(config.out / "curves.svg", draw_curves(runs))
-        parts += ["## Runs", "![Learning curves](curves.svg)", format_runs(runs)]
-        parts += [format_modifications(runs)]
+        parts += ["## Runs", "![Learning curves](curves.svg)", format_runs(runs), format_origins(runs)]
     write_bytes(path, ("\n\n".join(part for part in parts if part) + "\n").encode())
     print(f"report: {len(runs)} runs in {path}")
     return path

@@ -92,11 +92,13 @@ def format_runs(runs: Sequence[MeasuredRun]) -> str:
     return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
 
 
-def format_modifications(runs: Sequence[MeasuredRun]) -> str:
-    """For each modified run, what differs from the registered experiment."""
-    modified = [run for run in runs if run.record.status == "modified"]
-    return "\n".join(
-        f"- **{run.path.name}**, {run.record.experiment} with (registered value in brackets): "
-        f"{'; '.join(run.list_modifications())}"
-        for run in modified
-    )
+def format_origins(runs: Sequence[MeasuredRun]) -> str:
+    """For each run the command that started it, and what it changed in the registered experiment."""
+    return "\n".join(_format_origin(run) for run in runs)
+
+
+def _format_origin(run: MeasuredRun) -> str:
+    said = f"- **{run.path.name}**: `{run.record.command}`"
+    if run.record.status == "modified":
+        said += f"; changed (registered value in brackets): {'; '.join(run.list_modifications())}"
+    return said

@@ -17,7 +17,7 @@ from pipeline.evaluate.views import predict
 from pipeline.experiments import get_status
 from pipeline.model.kernels import draw_kernels
 from pipeline.options import RuntimeConfig
-from pipeline.provenance import read_commit, read_machine, read_tool_versions
+from pipeline.provenance import read_command, read_commit, read_machine, read_tool_versions
 from pipeline.tracking import Journal, feed_mlflow
 from pipeline.train.loop import TrainMetrics, run_steps
 from pipeline.train.optimizer import set_rates
@@ -82,6 +82,7 @@ def prepare_run(
     record = RunRecord(
         experiment=name,
         status=get_status(name, config),
+        command=read_command(read_world_size()),
         config=config,
         data=str(runtime.data.resolve()),
         data_digest=shard_set.info.digest,
