@@ -15,7 +15,7 @@ BIN := $(dir $(PY))
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo demo-paper mlflow test check format lock test-gpu bench-gpu clean
+.PHONY: help setup demo demo-paper mlflow test lint check format lock test-gpu bench-gpu clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -46,13 +46,14 @@ mlflow: $(SETUP) ## open MLflow on the runs below RUNS (runs/demo), on this mach
 test: $(SETUP) ## the tests
 	@$(PY) -m pytest
 
-check: $(SETUP) ## everything that CI asks: format, lint, types, layers, shell scripts, tests
+check: lint test ## everything that CI asks
+
+lint: $(SETUP) ## format, lint, types, layers, shell scripts
 	@$(BIN)ruff format --check .
 	@$(BIN)ruff check .
 	@$(BIN)mypy
 	@$(BIN)lint-imports
 	@git ls-files -z '*.sh' '*.sbatch' .ci/run | xargs -0 $(BIN)shellcheck
-	@$(PY) -m pytest
 
 format: $(SETUP) ## put the code into shape
 	@$(BIN)ruff format . && $(BIN)ruff check --fix .

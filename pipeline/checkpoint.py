@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pipeline.artifacts import from_json, to_json, write_bytes
+from pipeline.artifacts import RunRecord, from_json, to_json, write_bytes
 from pipeline.config import ExperimentConfig
 from pipeline.errors import check
 from pipeline.experiments import find_differences
@@ -98,29 +98,32 @@ def read_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkp
     )
 
 
-def check_belongs(
-    path: Path, *, experiment: str, config: ExperimentConfig, data_digest: str, to: tuple[str, ExperimentConfig, str]
-) -> None:
-    """Refuse to go on with what another experiment, configuration or shard set left at `path`.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identity:
+    """What a run is asked to be."""
 
-    Args:
-        path: what was found, for the message.
-        experiment: its experiment's name.
-        config: its configuration.
-        data_digest: digest of the shard set it was trained on.
-        to: experiment, configuration and digest that are asked for now.
+    experiment: str
+    config: ExperimentConfig
+    data_digest: str
+
+
+def check_belongs(path: Path, found: Identity | RunRecord | Checkpoint, wanted: Identity) -> None:
+    """Refuse to go on with what another experiment, configuration or shard set left at `path`.
 
     Raises:
         InputError: they differ; the message names what differs.
     """
-    name, wanted, digest = to
-    check(experiment == name, f"{path} belongs to experiment {experiment!r}, not {name!r}: choose another --out")
-    differences = find_differences(config, wanted)
-    listed = ", ".join(f"{field} is {found} there and {asked} now" for field, (found, asked) in differences.items())
+    check(
+        found.experiment == wanted.experiment,
+        f"{path} belongs to experiment {found.experiment!r}, not {wanted.experiment!r}: choose another --out",
+    )
+    differences = find_differences(found.config, wanted.config)
+    listed = ", ".join(f"{field} is {there} there and {now} now" for field, (there, now) in differences.items())
     check(
         not differences, f"{path} was made with another configuration ({listed}): use the same flags or another --out"
     )
     check(
-        data_digest == digest,
-        f"{path} was trained on the shard set {data_digest[:12]}, not on {digest[:12]}: pass that set as --data",
+        found.data_digest == wanted.data_digest,
+        f"{path} was trained on the shard set {found.data_digest[:12]}, not on {wanted.data_digest[:12]}: "
+        "pass that set as --data",
     )

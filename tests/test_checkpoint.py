@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.checkpoint import Checkpoint, check_belongs, find_checkpoints, read_checkpoint, write_checkpoint
+from pipeline.checkpoint import Checkpoint, Identity, check_belongs, find_checkpoints, read_checkpoint, write_checkpoint
 from pipeline.config import ExperimentConfig
 from pipeline.errors import InputError
 from pipeline.experiments import EXPERIMENTS
@@ -99,17 +99,15 @@ def change_config(**fields) -> ExperimentConfig:
 
 
 @pytest.mark.parametrize(
-    ("to", "message"),
+    ("wanted", "message"),
     [
-        (("source-2012", change_config(), "d" * 64), "there belongs to experiment 'paper', not 'source-2012'"),
-        (("paper", change_config(seed=3), "d" * 64), r"another configuration \(seed is 0 there and 3 now\)"),
-        (("paper", change_config(), "e" * 64), "trained on the shard set dddddddddddd, not on eeeeeeeeeeee"),
+        ({"experiment": "source-2012"}, "there belongs to experiment 'paper', not 'source-2012'"),
+        ({"config": change_config(seed=3)}, r"another configuration \(seed is 0 there and 3 now\)"),
+        ({"data_digest": "e" * 64}, "trained on the shard set dddddddddddd, not on eeeeeeeeeeee"),
     ],
 )
-def test_what_belongs_to_another_run_is_refused_with_the_difference(to, message):
-    def compare(to: tuple[str, ExperimentConfig, str]) -> None:
-        check_belongs(Path("there"), experiment="paper", config=change_config(), data_digest="d" * 64, to=to)
-
-    compare(("paper", change_config(), "d" * 64))
+def test_what_belongs_to_another_run_is_refused_with_the_difference(wanted, message):
+    found = Identity(experiment="paper", config=change_config(), data_digest="d" * 64)
+    check_belongs(Path("there"), found, found)
     with pytest.raises(InputError, match=message):
-        compare(to)
+        check_belongs(Path("there"), found, dataclasses.replace(found, **wanted))

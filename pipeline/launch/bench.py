@@ -113,15 +113,7 @@ def time_variants(config: BenchConfig, experiment: ExperimentConfig, shard_set: 
                 ratio_to="loader alone",
             )
         )
-        fed = TrainLoader(
-            shard_set,
-            experiment.augment,
-            global_batch_size=config.batch_size,
-            seed=experiment.seed,
-            world=world,
-            num_threads=config.num_threads,
-        ).run(0, num_steps)
-        together = time_steps(f"loader and step, {precision}", fed, step, config, world)
+        together = time_steps(f"loader and step, {precision}", loader.run(0, num_steps), step, config, world)
         timings.append(
             Timing(
                 variant=f"loader and step, {precision}",

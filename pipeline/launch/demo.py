@@ -12,11 +12,12 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from pipeline import paper
-from pipeline.artifacts import RunDirectory
-from pipeline.errors import RunError
+from pipeline.artifacts import RunDirectory, write_bytes
+from pipeline.errors import RunError, check
 from pipeline.options import DemoConfig
 from pipeline.report.measured import MeasuredRun, read_run
 
+MARK = ".alexnet-demo"
 NUM_VAL = 297
 SPLIT_SEED = 0
 JPEG_QUALITY = 95
@@ -39,8 +40,10 @@ def demo(config: DemoConfig) -> None:
     A second start goes on where the first one ended.
 
     Raises:
+        InputError: `config.out` holds something else.
         RunError: a stage failed.
     """
+    claim_folder(config.out)
     pictures, shards = config.out / "pictures", config.out / "shards"
     run = config.out / config.experiment
     if not (shards / "dataset.json").is_file():
@@ -55,6 +58,20 @@ def demo(config: DemoConfig) -> None:
     runs = [path for path in (config.out / "source-2012", config.out / "paper") if RunDirectory(path).config.is_file()]
     _start("alexnet", "report", *map(str, runs), f"--out={config.out / 'report'}")
     print(f"\n{describe_result(read_run(run))}\n{describe_where(config)}")
+
+
+def claim_folder(folder: Path) -> None:
+    """Mark a new folder as the demo's own, whose unfinished parts a second start may remove.
+
+    Raises:
+        InputError: the folder holds something that is not the demo's.
+    """
+    mark = folder / MARK
+    check(
+        mark.is_file() or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())),
+        f"--out {folder} already holds something that is not the demo's: choose a directory that does not exist yet",
+    )
+    write_bytes(mark, b"This folder belongs to `alexnet demo`.\n")
 
 
 def write_digits(folder: Path) -> None:

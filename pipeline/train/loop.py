@@ -76,7 +76,8 @@ def run_steps(
         RunError: the loss is no longer a finite number.
     """
     network.train()
-    totals = torch.zeros(3, dtype=torch.float64, device=world.device)  # loss · pictures, errors, pictures
+    totals = torch.zeros(2, dtype=torch.float64, device=world.device)  # loss · pictures, errors
+    num_images = 0  # over all ranks, whose parts of a batch are equal
     iterator = iter(batches)
     since, waited = time.perf_counter(), 0.0
     for step in range(first_step, last_step):
@@ -85,24 +86,24 @@ def run_steps(
         waited += time.perf_counter() - asked
         seed_step(seed, step=step, rank=world.rank)
         loss, errors = take_step(network, optimizer, batch, use_bfloat16=use_bfloat16)
-        num_images = len(batch.labels)
-        totals += torch.stack([loss.double() * num_images, errors.double(), totals.new_tensor(num_images)])
+        totals += torch.stack([loss.double() * len(batch.labels), errors.double()])
+        num_images += len(batch.labels) * world.world_size
         if (step + 1) % report_every and step + 1 < last_step:
             continue
-        loss_sum, error_sum, num_images_sum = sum_over_ranks(totals).tolist()
+        loss_sum, error_sum = sum_over_ranks(totals).tolist()
         if not math.isfinite(loss_sum):
             rates = ", ".join(f"{group['role']} {group['lr']:g}" for group in optimizer.param_groups)
             raise RunError(
-                f"training loss {loss_sum / num_images_sum} at or before step {step + 1} with rates {rates}: "
+                f"training loss {loss_sum / num_images} at or before step {step + 1} with rates {rates}: "
                 "go on from an earlier checkpoint with smaller --schedule.weights, or check the data"
             )
         elapsed = time.perf_counter() - since
         yield TrainMetrics(
             step=step + 1,
-            loss=loss_sum / num_images_sum,
-            top1_error=error_sum / num_images_sum,
-            images_per_second=num_images_sum / elapsed,
+            loss=loss_sum / num_images,
+            top1_error=error_sum / num_images,
+            images_per_second=num_images / elapsed,
             data_wait_fraction=waited / elapsed,
         )
         totals.zero_()
-        since, waited = time.perf_counter(), 0.0
+        since, waited, num_images = time.perf_counter(), 0.0, 0

@@ -8,7 +8,7 @@ from typing import Any
 from tqdm import tqdm
 
 from pipeline.artifacts import RunDirectory, RunRecord, ShardSet, read_shard_set, write_bytes, write_json
-from pipeline.checkpoint import Checkpoint, check_belongs, write_checkpoint
+from pipeline.checkpoint import Checkpoint, Identity, check_belongs, write_checkpoint
 from pipeline.config import ExperimentConfig
 from pipeline.distributed import join_world, read_world_size
 from pipeline.errors import InputError, check
@@ -67,14 +67,8 @@ def prepare_run(
         InputError: it exists and --resume was not given, or does not exist and it was, or it belongs to another run.
     """
     if runtime.resume:
-        record = run.read_record()
-        check_belongs(
-            run.path,
-            experiment=record.experiment,
-            config=record.config,
-            data_digest=record.data_digest,
-            to=(name, config, shard_set.info.digest),
-        )
+        wanted = Identity(experiment=name, config=config, data_digest=shard_set.info.digest)
+        check_belongs(run.path, run.read_record(), wanted)
         return
     if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
         raise InputError(f"--out {run.path} already exists: add --resume to go on with it, or choose another directory")

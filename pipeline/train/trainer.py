@@ -8,7 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.artifacts import RunDirectory, ShardSet
 from pipeline.augment.loader import EvaluationLoader, TrainLoader
-from pipeline.checkpoint import check_belongs, find_checkpoints, read_checkpoint
+from pipeline.checkpoint import Identity, check_belongs, find_checkpoints, read_checkpoint
 from pipeline.config import ExperimentConfig
 from pipeline.distributed import World
 from pipeline.experiments import get_status
@@ -80,17 +80,12 @@ def build_trainer(
         world=world,
         num_threads=runtime.num_threads,
     )
+    wanted = Identity(experiment=name, config=config, data_digest=shard_set.info.digest)
     step, errors = 0, tuple[float, ...]()
     found = find_checkpoints(RunDirectory(runtime.out).checkpoints) if runtime.resume else []
     if found:
         checkpoint = read_checkpoint(found[-1], device=world.device)
-        check_belongs(
-            found[-1],
-            experiment=checkpoint.experiment,
-            config=checkpoint.config,
-            data_digest=checkpoint.data_digest,
-            to=(name, config, shard_set.info.digest),
-        )
+        check_belongs(found[-1], checkpoint, wanted)
         network.load_state_dict(checkpoint.model)
         optimizer.load_state_dict(checkpoint.optimizer)
         step, errors = checkpoint.step, checkpoint.val_top1_errors

@@ -14,8 +14,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from pipeline.artifacts import ShardSet
-from pipeline.launch.demo import describe_result, write_digits
+from pipeline.errors import InputError
+from pipeline.launch.demo import demo, describe_result, write_digits
 from pipeline.launch.doctor import diagnose
+from pipeline.options import DemoConfig
 from pipeline.provenance import read_commit
 from pipeline.report.measured import read_run
 
@@ -34,6 +36,14 @@ def test_digits_are_written_as_grey_jpegs_in_imagenet_s_layout(tmp_path: Path):
             assert (image.format, image.mode, image.size) == ("JPEG", "L", (256, 256))
             coarse = np.asarray(image.resize((8, 8), Image.Resampling.BOX), np.float64)
         assert np.corrcoef(coarse.ravel(), digits.images[number].ravel())[0, 1] > 0.97
+
+
+def test_the_demo_leaves_a_folder_of_somebody_else_alone(tmp_path: Path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "holiday.jpg").write_bytes(b"mine")
+    with pytest.raises(InputError, match=f"--out {tmp_path} already holds something that is not the demo's"):
+        demo(DemoConfig(out=tmp_path))
+    assert [file.name for file in tmp_path.rglob("*")] == ["pictures", "holiday.jpg"]
 
 
 def test_the_demo_s_last_words_give_the_measured_errors_and_name_the_contrast(finished_run: Path):
