@@ -11,7 +11,7 @@ else
 PY := .venv/bin/python
 SETUP := .venv/.installed
 endif
-BIN := $(dir $(PY))
+BIN := $(if $(findstring /,$(PY)),$(dir $(PY)))
 
 export OMP_NUM_THREADS ?= 1
 

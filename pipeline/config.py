@@ -47,6 +47,15 @@ Step = Literal["relu", "lrn", "local_norm", "pool", "dropout"]
 """What can follow a weight layer: ReLU, cross-map response norm, within-map response norm, max pooling, dropout."""
 
 
+def check_steps(name: str, after: tuple[Step, ...]) -> None:
+    """Refuse the same step twice after one layer.
+
+    Raises:
+        InputError: there is one.
+    """
+    check(len(set(after)) == len(after), f"{name} is followed by the same step twice: {', '.join(after)}")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConvConfig:
     """One convolution and what follows it. `kernels` counts those of all towers together."""
@@ -74,6 +83,11 @@ class ConvConfig:
         for name in ("kernels", "size", "stride", "groups"):
             value = getattr(self, name)
             check(value > 0, f"{name} of {self.name} must be positive, found {value}")
+        check(
+            self.weight_std == "kaiming" or self.weight_std >= 0,
+            f"weight-std of {self.name} must not be negative, found {self.weight_std}",
+        )
+        check_steps(self.name, self.after)
         check(min(self.padding) >= 0, f"padding of {self.name} must not be negative, found {self.padding}")
 
 
@@ -91,6 +105,11 @@ class LinearConfig:
     """Standard deviation of the initial weights."""
     bias: float = 0.0
     """Initial bias."""
+
+    def __post_init__(self) -> None:
+        check(self.units is None or self.units > 0, f"units of {self.name} must be positive, found {self.units}")
+        check(self.weight_std >= 0, f"weight-std of {self.name} must not be negative, found {self.weight_std}")
+        check_steps(self.name, self.after)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,6 +164,12 @@ class ModelConfig:
             len(self.convs) > 0 and len(self.linears) > 0, "--model needs at least one convolution and one linear layer"
         )
         check(self.linears[-1].units is None, "--model.linears: the last layer's units must be None (one per class)")
+        names = [conv.name for conv in self.convs] + [linear.name for linear in self.linears]
+        check(
+            len(set(names)) == len(names), f"--model needs a name of its own for each layer, found {', '.join(names)}"
+        )
+        check(names[0] == "conv1", f"--model.convs.0.name must be conv1, whose rate is its own, found {names[0]}")
+        check(self.in_channels == 3, f"--model.in-channels must be 3, for shards hold RGB, found {self.in_channels}")
         check(self.num_classes > 1, f"--model.num-classes must be at least 2, found {self.num_classes}")
         check(self.towers > 0, f"--model.towers must be positive, found {self.towers}")
         check(self.pool_size > 0, f"--model.pool-size must be positive, found {self.pool_size}")
@@ -155,12 +180,12 @@ class ModelConfig:
         channels = self.in_channels
         for conv in self.convs:
             kernels = self.scaled(conv.kernels)
-            split = max(conv.groups, self.towers)
-            check(
-                kernels > 0 and kernels % split == 0,
-                f"--model.width {self.width} gives {conv.name} {kernels} kernels, which {split} towers cannot share: "
-                "choose a width that leaves a multiple",
-            )
+            for split, parts in ((self.towers, "towers"), (conv.groups, "groups")):
+                check(
+                    kernels > 0 and kernels % split == 0,
+                    f"--model.width {self.width} gives {conv.name} {kernels} kernels, which {split} {parts} cannot "
+                    f"share: choose another width or number of {parts}",
+                )
             check(
                 channels % conv.groups == 0,
                 f"{conv.name} sees {channels} maps, which {conv.groups} groups cannot share: change its groups",

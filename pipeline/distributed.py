@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from pipeline.errors import check
 from pipeline.options import Device
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +34,11 @@ class World:
 def read_world_size() -> int:
     """Number of processes that torchrun started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def read_rank() -> int:
+    """This process's number among all that torchrun started; 0 without it."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def pick_device(device: Device, local_rank: int) -> torch.device:
@@ -59,12 +66,19 @@ def join_world(device: Device) -> Iterator[World]:
     Raises:
         InputError: the device cannot be had.
     """
-    rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    num_tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    check(
+        num_tasks == 1 or "WORLD_SIZE" in os.environ,
+        f"srun started {num_tasks} tasks without torchrun, so each would work alone: "
+        "use slurm/train.sbatch or torchrun",
+    )
+    rank, local_rank = read_rank(), int(os.environ.get("LOCAL_RANK", "0"))
     world = World(
         rank=rank, local_rank=local_rank, world_size=read_world_size(), device=pick_device(device, local_rank)
     )
     if world.device.type == "cuda":
         torch.cuda.set_device(world.device)
+        torch.backends.cudnn.allow_tf32 = False  # on by default, with a mantissa of 10 bits where float32 has 23
     if world.world_size == 1:
         yield world
         return
@@ -93,6 +107,15 @@ def gather_to_main(value: Any) -> list[Any]:
     collected: list[Any] | None = [None] * dist.get_world_size() if rank == 0 else None
     dist.gather_object(value, collected)
     return collected or []
+
+
+def broadcast_from_main(value: T) -> T:
+    """The first rank's picklable value on every rank, so that all act on what one of them saw."""
+    if not dist.is_initialized():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
 
 
 def wait_for_all() -> None:

@@ -99,7 +99,7 @@ def _build_source_2010() -> ExperimentConfig:
             color_scale="std",
             color_coefficient_std=paper.COLOR_COEFFICIENT_STD,
             color_divisor=paper.SOURCE_COLOR_DIVISOR,
-            color_off_epoch=paper.SOURCE_COLOR_OFF_EPOCH["net 145, 2010"],
+            color_off_epoch=paper.SOURCE_2010_COLOR_OFF_EPOCH,
         ),
         model=_build_source_model(),
         optimizer=OptimizerConfig(
@@ -119,7 +119,7 @@ def _build_source_2012() -> ExperimentConfig:
     config = _build_source_2010()
     return dataclasses.replace(
         config,
-        augment=dataclasses.replace(config.augment, color_off_epoch=paper.SOURCE_COLOR_OFF_EPOCH["net 145, 2012"]),
+        augment=dataclasses.replace(config.augment, color_off_epoch=paper.SOURCE_2012_COLOR_OFF_EPOCH),
         schedule=ScheduleConfig(
             epochs=paper.SOURCE_2012_EPOCHS,
             weights=paper.SOURCE_2012_RATES,

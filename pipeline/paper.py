@@ -16,7 +16,8 @@ SOURCE_OFFSETS = 33  # net 145: offsets 0 to 32
 SOURCE_IMAGES_PER_CROP = 32  # net 145: one crop and one flip for 32 consecutive images
 COLOR_COEFFICIENT_STD = 0.1  # §4.1
 SOURCE_COLOR_DIVISOR = 1.1  # net 145: training images are divided by 1 + the coefficient's spread
-SOURCE_COLOR_OFF_EPOCH = {"net 145, 2010": 68, "net 145, 2012": 67}
+SOURCE_2010_COLOR_OFF_EPOCH = 68  # net 145
+SOURCE_2012_COLOR_OFF_EPOCH = 67  # net 145 on 2012
 
 # Network
 CLASSES = 1000  # §2
@@ -54,8 +55,11 @@ SOURCE_2012_EPOCHS = 91
 
 Dataset = Literal["ILSVRC-2010", "ILSVRC-2012"]
 
-TRAIN_IMAGES: dict[Dataset, int] = {"ILSVRC-2010": 1_261_406, "ILSVRC-2012": 1_281_167}
-"""Training pictures of the full data sets; a run on fewer never takes a row of the report."""
+NUM_IMAGES: dict[Dataset, dict[str, int]] = {  # counts of the official archives
+    "ILSVRC-2010": {"train": 1_261_406, "val": 50_000, "test": 150_000},
+    "ILSVRC-2012": {"train": 1_281_167, "val": 50_000},
+}
+"""Pictures of the full data sets by split; a run on fewer never takes a row of the report."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,10 +5,14 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import PIL
+
+PILLOW_ADVICE = "pip uninstall -y pillow pillow-simd && pip install --no-deps pillow-simd"
 TOOLS = ("torch", "torchvision", "nvidia-dali-cuda130", "mlflow", "pillow-simd", "pillow", "numpy")
 
 
@@ -45,10 +49,15 @@ def read_command(world_size: int) -> str:
     return f"{launcher} {shlex.join(sys.argv[1:])}"
 
 
-def read_tool_versions() -> dict[str, str]:
-    """Installed version of each package that can change numbers; absent ones are left out."""
-    found = {"python": platform.python_version()}
-    for tool in TOOLS:
+def is_pillow_simd() -> bool:
+    """Whether the active imaging library is Pillow-SIMD, which marks its versions as post-releases."""
+    return ".post" in PIL.__version__
+
+
+def read_tool_versions(tools: Sequence[str] = TOOLS) -> dict[str, str]:
+    """Version of Python and of each of `tools` that is installed."""
+    found = {"python": platform.python_version()} if tools is TOOLS else {}
+    for tool in tools:
         try:
             found[tool] = version(tool)
         except PackageNotFoundError:

@@ -87,7 +87,8 @@ def sync_run(run: RunDirectory, *, status: str | None = None) -> Delivery:
 
     Args:
         run: the run directory.
-        status: MLflow's word for the state of the run (RUNNING, FINISHED); None leaves it.
+        status: MLflow's word for the state of the run (RUNNING, FINISHED, FAILED, KILLED); None ends a
+            run that is complete but was left RUNNING.
 
     Raises:
         mlflow.exceptions.MlflowException: the server cannot be reached or refuses.
@@ -96,7 +97,6 @@ def sync_run(run: RunDirectory, *, status: str | None = None) -> Delivery:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
 
     uri = find_tracking_uri(run)
     client = MlflowClient(tracking_uri=uri)
@@ -104,16 +104,7 @@ def sync_run(run: RunDirectory, *, status: str | None = None) -> Delivery:
     known = {delivery.tracking_uri: delivery for delivery in _read_deliveries(path)}
     delivery = known.get(uri) or _create_run(client, run, uri)
     entries = Journal(run.journal).read()
-    points: dict[
-        tuple[str, int], Metric
-    ] = {}  # of a step that occurs twice MLflow keeps both, so only the first is sent
-    num_sent = 0
-    for number, entry in enumerate(entries):
-        if number == delivery.num_entries:
-            num_sent = len(points)
-        for key, value in (entry.metrics | {"epoch": entry.epoch}).items():
-            points.setdefault((key, entry.step), Metric(key, value, int(entry.time * 1000), entry.step))
-    metrics = list(points.values())[num_sent:] if delivery.num_entries < len(entries) else []
+    metrics = _list_new_metrics(entries, delivery.num_entries)
     for first in range(0, len(metrics), MAX_METRICS_PER_CALL):
         client.log_batch(delivery.run_id, metrics=metrics[first : first + MAX_METRICS_PER_CALL])
     delivery = Delivery(tracking_uri=uri, run_id=delivery.run_id, num_entries=len(entries))
@@ -126,7 +117,28 @@ def sync_run(run: RunDirectory, *, status: str | None = None) -> Delivery:
         client.update_run(delivery.run_id, status)
     elif status is not None:
         client.set_terminated(delivery.run_id, status)
+    elif is_complete(run) and client.get_run(delivery.run_id).info.status == "RUNNING":
+        client.set_terminated(delivery.run_id, "FINISHED")
     return delivery
+
+
+def _list_new_metrics(entries: list[JournalEntry], num_sent: int) -> list[Any]:
+    """Points of the entries after the first `num_sent`, `epoch` beside every metric, as MLflow's `Metric`."""
+    from mlflow.entities import Metric
+
+    sent = {(key, entry.step) for entry in entries[:num_sent] for key in (*entry.metrics, "epoch")}
+    points: dict[tuple[str, int], Metric] = {}  # MLflow would keep both values of a step that occurs twice
+    for entry in entries[num_sent:]:
+        for key, value in (entry.metrics | {"epoch": entry.epoch}).items():
+            if (key, entry.step) not in sent:
+                points.setdefault((key, entry.step), Metric(key, value, int(entry.time * 1000), entry.step))
+    return list(points.values())
+
+
+def is_complete(run: RunDirectory) -> bool:
+    """Whether the journal holds the last of all scheduled epochs."""
+    trained = Journal(run.journal).read_metric("train/loss")
+    return bool(trained) and trained[-1][0].epoch >= run.read_record().config.schedule.epochs
 
 
 def _read_deliveries(path: Path) -> list[Delivery]:
@@ -146,24 +158,26 @@ def _create_run(client: Any, run: RunDirectory, uri: str) -> Delivery:
         )
     else:
         experiment_id = found.experiment_id
-    created = client.create_run(experiment_id, run_name=run.path.name)
+    start = record.starts[-1]
+    mlflow_run = client.create_run(experiment_id, run_name=run.path.name)
     tags = {
         "stage": "train",
         "status": record.status,
-        "commit": record.commit + ("-dirty" if record.dirty else ""),
+        "commit": start.format_commit(),
         "data_digest": record.data_digest,
-        "machine": record.machine,
-        "world_size": str(record.world_size),
-        "mlflow.source.name": record.command,
-        "mlflow.source.git.commit": record.commit,
+        "machine": start.machine,
+        "device": start.device,
+        "world_size": str(start.world_size),
+        "mlflow.source.name": start.command,
+        "mlflow.source.git.commit": start.commit,
         "mlflow.note.content": get_experiment(record.experiment).claim,
-    } | {f"version.{tool}": found_version for tool, found_version in record.tools.items()}
+    } | {f"version.{tool}": found_version for tool, found_version in start.tools.items()}
     params = [Param(name, str(value)) for name, value in flatten(record.config)]
-    client.log_batch(created.info.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    client.log_batch(mlflow_run.info.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
     for first in range(0, len(params), MAX_PARAMS_PER_CALL):
-        client.log_batch(created.info.run_id, params=params[first : first + MAX_PARAMS_PER_CALL])
-    client.log_artifact(created.info.run_id, str(run.config))
-    delivery = Delivery(tracking_uri=uri, run_id=created.info.run_id, num_entries=0)
+        client.log_batch(mlflow_run.info.run_id, params=params[first : first + MAX_PARAMS_PER_CALL])
+    client.log_artifact(mlflow_run.info.run_id, str(run.config))
+    delivery = Delivery(tracking_uri=uri, run_id=mlflow_run.info.run_id, num_entries=0)
     known = _read_deliveries(run.path / "mlflow.json")
     write_json(run.path / "mlflow.json", [*known, delivery])
     return delivery
@@ -208,7 +222,10 @@ def feed_mlflow(run: RunDirectory) -> Iterator[None]:
     thread.start()
     try:
         yield
-        status = "FINISHED"
+        status = "FINISHED" if is_complete(run) else "KILLED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
     finally:
         stop.set()
         thread.join(FINAL_WAIT_SECONDS)

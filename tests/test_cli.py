@@ -99,7 +99,7 @@ MISTAKES = {
     "a width that towers cannot share": (
         ["describe", "paper", "--model.width", "0.3"],
         "gives conv1 29 kernels, which 2 towers cannot share",
-        "choose a width",
+        "choose another width or number of towers",
     ),
     "a missing flag": (["train", "paper", "--data", "x"], "--out PATH", "alexnet train paper --help"),
     "a missing word": (["evaluate"], "RUN", "alexnet evaluate --help"),

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.errors import InputError, check
 
 T = TypeVar("T")
+MAX_QUOTED_CHARACTERS = 60
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -72,8 +73,10 @@ def from_json(text: bytes | str, kind: type[T], origin: Path) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
+        found = "" if first["type"] == "missing" else f", found {str(first['input'])[:MAX_QUOTED_CHARACTERS]!r}"
         raise InputError(
-            f"{origin}: field {field or 'at the top'}: {first['msg']}, found {first['input']!r}"
+            f"{origin} does not fit this version: field {field or 'at the top'}: {first['msg'].lower()}{found}; "
+            "write it anew, or use the version that wrote it"
         ) from error
     check(
         adapter.dump_python(value, mode="json") == plain,

@@ -11,23 +11,39 @@ from pipeline.errors import check
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """One start of a run, the first or a resumed one: which code, where, by which command."""
+
+    command: str
+    commit: str
+    dirty: bool
+    machine: str
+    device: str
+    world_size: int
+    tools: dict[str, str]
+
+    def format_commit(self) -> str:
+        """The commit in short, and whether the code differed from it."""
+        return self.commit[:12] + (" + changes" if self.dirty else "")
+
+    def format_machine(self) -> str:
+        """Processes, device and machine."""
+        return f"{self.world_size} on {self.device}, {self.machine}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord:
-    """`config.json` of a run: what was asked for, on which data, from which code, where."""
+    """`config.json` of a run: what was asked for, on which data, and every start."""
 
     experiment: str
     status: str
-    command: str
     config: ExperimentConfig
     data: str
     data_digest: str
     data_layout: str
     num_train_images: int
     num_val_images: int
-    commit: str
-    dirty: bool
-    machine: str
-    world_size: int
-    tools: dict[str, str]
+    starts: tuple[Start, ...]
 
 
 @dataclass(frozen=True, slots=True)

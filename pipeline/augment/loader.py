@@ -1,23 +1,26 @@
 """Batches for training and evaluation: order, draws and labels joined with what DALI makes of the pictures."""
 
+import io
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 
-from pipeline.artifacts import ShardSet, Split
+from pipeline.artifacts import ShardSet, ShardSplit, Split
 from pipeline.augment.color import build_color_axes, sample_color_shifts
 from pipeline.augment.dali import BatchStream, Draws, FixedViews, Graph, Samples
 from pipeline.augment.geometry import Crops, Views, build_views, sample_crops
 from pipeline.augment.order import permute_epoch, select_evaluation, select_train_batch
 from pipeline.config import AugmentConfig
 from pipeline.distributed import World
-from pipeline.errors import check
+from pipeline.errors import RunError, check
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,7 +111,7 @@ class TrainLoader:
         draws = positions
         if self._config.images_per_crop > 1:
             draws = (place + np.arange(len(positions))) // self._config.images_per_crop
-        off = self._config.color_off_epoch is not None and epoch >= self._config.color_off_epoch
+        off = not has_color_shift(self._config, epoch)
         divisor = self._config.pixel_scale * (1.0 if off else self._config.color_divisor)
         return [self._split.read(int(position)) for position in positions], Draws(
             starts=crops.starts[draws],
@@ -120,9 +123,10 @@ class TrainLoader:
     def run(self, first_step: int, last_step: int) -> Iterator[Batch]:
         """Yield the batches of steps `first_step` to `last_step` - 1, counted from the start of training."""
         self._first_step = first_step
-        for number, images in enumerate(self._stream.run(last_step - first_step)):
-            positions = self._select(first_step + number)[2]
-            yield _join(images, self._split.labels, positions)
+        with naming_damage(self._split):
+            for number, images in enumerate(self._stream.run(last_step - first_step)):
+                positions = self._select(first_step + number)[2]
+                yield _join(images, self._split.labels, positions)
 
 
 class EvaluationLoader:
@@ -174,8 +178,38 @@ class EvaluationLoader:
 
     def run(self) -> Iterator[Batch]:
         """Yield this rank's batches, with images (N, views, 3, H, W)."""
-        for number, images in enumerate(self._stream.run(len(self))):
-            yield _join(images, self._split.labels, self._select(number))
+        with naming_damage(self._split):
+            for number, images in enumerate(self._stream.run(len(self))):
+                yield _join(images, self._split.labels, self._select(number))
+
+
+@contextmanager
+def naming_damage(split: ShardSplit) -> Iterator[None]:
+    """Turn DALI's word on a picture that it cannot decode into one that names shard, offset and key.
+
+    Raises:
+        RunError: a picture cannot be decoded.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "decode" not in str(error):
+            raise
+        for position in range(len(split)):
+            try:
+                Image.open(io.BytesIO(split.read(position).tobytes())).load()
+            except (OSError, SyntaxError) as reason:
+                raise RunError(
+                    f"{split.locate(position)} cannot be decoded ({reason}), so the shard was damaged after it was "
+                    "written: restore it, or run `alexnet preprocess` again"
+                ) from error
+        raise
+
+
+def has_color_shift(config: AugmentConfig, epoch: int) -> bool:
+    """Whether colours shift in an epoch; without a shift the source's divisor has nothing to make up for."""
+    wanted = config.color_scale != "none" and config.color_coefficient_std > 0
+    return wanted and (config.color_off_epoch is None or epoch < config.color_off_epoch)
 
 
 def check_crops_fit(shard_set: ShardSet, config: AugmentConfig) -> None:

@@ -1,6 +1,7 @@
 """The evaluate stage: a run's newest checkpoint on a split, counted exactly over all ranks, predictions kept."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from pipeline.artifacts import (
 from pipeline.augment.geometry import Views
 from pipeline.augment.loader import EvaluationLoader
 from pipeline.checkpoint import Checkpoint, find_checkpoints, read_checkpoint
-from pipeline.distributed import World, gather_to_main, join_world, wait_for_all
+from pipeline.distributed import World, broadcast_from_main, gather_to_main, join_world, wait_for_all
 from pipeline.errors import check
 from pipeline.evaluate.topk import ErrorCounts
 from pipeline.evaluate.views import Prediction, predict
@@ -46,12 +47,12 @@ def evaluate(config: EvaluateConfig) -> list[EvaluationRecord]:
         f"expected {trained.data_digest[:12]}): pass the right one with --data",
     )
     with join_world(config.device) as world:
-        checkpoint = read_checkpoint(found[-1], device=world.device)
+        checkpoint = read_checkpoint(broadcast_from_main(found[-1]), device=world.device)
         network = load_network(checkpoint, world)
         records = []
         for views in config.views:
             path = run.predictions / f"{config.split}-{views}-step-{checkpoint.step}.json"
-            if path.is_file():
+            if broadcast_from_main(path.is_file()):
                 records.append(read_json(path, EvaluationRecord))
             else:
                 record, predictions = measure(config, views, checkpoint, network, shard_set, world)
@@ -110,7 +111,7 @@ def measure(
     counts, predictions = ErrorCounts(), list[Prediction]()
     for prediction in bar:
         counts.add_batch(prediction.probabilities, prediction.labels)
-        predictions.append(prediction)
+        predictions.append(replace(prediction, probabilities=prediction.probabilities.cpu()))
     total = counts.sum_over_ranks(world.device)
     record = EvaluationRecord(
         split=config.split,

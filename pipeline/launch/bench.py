@@ -140,12 +140,12 @@ def time_steps(
     name: str, batches: Iterator[Batch], step: Callable[[Batch], object], config: BenchConfig, world: World
 ) -> float:
     """Images per second over the timed steps, the device's work included."""
-    begin = 0.0
-    for number, batch in enumerate(tqdm(batches, total=NUM_WARM_UP_STEPS + config.num_steps, desc=name, disable=None)):
-        if number == NUM_WARM_UP_STEPS:
-            _wait_for_device(world)
-            begin = time.perf_counter()
-        step(batch)
+    for _ in range(NUM_WARM_UP_STEPS):
+        step(next(batches))
+    _wait_for_device(world)
+    begin = time.perf_counter()
+    for _ in tqdm(range(config.num_steps), desc=name, disable=None):
+        step(next(batches))
     _wait_for_device(world)
     return config.num_steps * config.batch_size / (time.perf_counter() - begin)
 

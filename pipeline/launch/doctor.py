@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.provenance import PILLOW_ADVICE, is_pillow_simd
+
 MIN_FREE_BYTES = 10 * 2**30
 
 
@@ -28,15 +30,9 @@ def find_pillow() -> Finding:
     jpeg = features.version_feature("libjpeg_turbo") or "without libjpeg-turbo"
     if is_pillow_simd():
         return Finding(subject="Pillow", ok=True, found=f"Pillow-SIMD {PIL.__version__}, libjpeg-turbo {jpeg}")
-    advice = "pip uninstall -y pillow pillow-simd && pip install --no-deps pillow-simd"
-    return Finding(subject="Pillow", ok=False, found=f"plain Pillow {PIL.__version__} (slower resizing)", advice=advice)
-
-
-def is_pillow_simd() -> bool:
-    """Whether the active imaging library is Pillow-SIMD, which marks its versions as post-releases."""
-    import PIL
-
-    return ".post" in PIL.__version__
+    return Finding(
+        subject="Pillow", ok=False, found=f"plain Pillow {PIL.__version__} (slower resizing)", advice=PILLOW_ADVICE
+    )
 
 
 def find_package(module: str, package: str) -> Finding:

@@ -3,18 +3,28 @@
 from collections import OrderedDict
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.config import ConvConfig, LinearConfig, ModelConfig, Step
 from pipeline.errors import check
-from pipeline.model.layers import CrossMapNorm, MaskDropout, WithinMapNorm
+from pipeline.model.layers import CrossMapNorm, MaskDropout, WithinMapNorm, widen, without_autocast
 
 
 class AlexNet(nn.Sequential):
     """Layers in a row, named as in the description: `conv1`, `conv1_lrn`, …, `fc8`.
 
-    Takes images (N, channels, crop, crop) float32, gives logits (N, num_classes).
+    Takes images (N, channels, crop, crop) float32, gives logits (N, num_classes) float32.
     """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits; the last layer keeps its precision under autocast, for in bfloat16 many classes tie."""
+        *hidden, last = self
+        activations = images
+        for layer in hidden:
+            activations = layer(activations)
+        with without_autocast(activations.device.type):
+            logits: Tensor = last(widen(activations))
+        return logits
 
 
 def build_alexnet(config: ModelConfig, *, crop_pixels: int, seed: int | None) -> AlexNet:

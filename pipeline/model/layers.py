@@ -1,5 +1,8 @@
 """Layers that PyTorch lacks in the form of 2012: both response norms and dropout by a bare mask."""
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +16,18 @@ def raise_scale(scale: Tensor, beta: float) -> Tensor:
         root = scale.rsqrt()
         return root * root.sqrt()
     return scale.pow(-beta)
+
+
+def widen(activations: Tensor) -> Tensor:
+    """float32 for bfloat16, whose 8 bits of mantissa lose sums of squares and tie logits; others as they are."""
+    return activations.float() if activations.dtype == torch.bfloat16 else activations
+
+
+def without_autocast(device_type: str) -> AbstractContextManager[Any]:
+    """Keep the dtypes of what is computed inside; devices that know no autocast (meta) need nothing."""
+    if not torch.amp.is_autocast_available(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
 
 
 class CrossMapNorm(nn.Module):
@@ -31,13 +46,13 @@ class CrossMapNorm(nn.Module):
         num, channels, height, width = images.shape
         per_tower = channels // self.towers
         reach = self.config.size // 2
-        squares = images.square().reshape(num * self.towers, per_tower, height, width)
+        squares = widen(images).square().reshape(num * self.towers, per_tower, height, width)
         padded = F.pad(squares, (0, 0, 0, 0, reach, self.config.size - 1 - reach))
         total = padded[:, :per_tower]
         for offset in range(1, self.config.size):
             total = total + padded[:, offset : offset + per_tower]
         scale = (self.config.k + self.config.alpha / self.config.size * total).reshape(images.shape)
-        return images * raise_scale(scale, self.config.beta)
+        return images * raise_scale(scale, self.config.beta).to(images.dtype)
 
     def extra_repr(self) -> str:
         """Constants, for printing."""
@@ -55,8 +70,9 @@ class WithinMapNorm(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Normalise maps (N, C, H, W)."""
         size = self.config.size
-        mean_square = F.avg_pool2d(images.square(), size, stride=1, padding=size // 2)
-        return images * raise_scale(self.config.k + self.config.alpha * mean_square, self.config.beta)
+        mean_square = F.avg_pool2d(widen(images).square(), size, stride=1, padding=size // 2)
+        scale = self.config.k + self.config.alpha * mean_square
+        return images * raise_scale(scale, self.config.beta).to(images.dtype)
 
     def extra_repr(self) -> str:
         """Constants, for printing."""

@@ -8,6 +8,8 @@ from typing import Literal
 
 from pipeline.artifacts import Split, write_bytes
 
+Action = Literal["dropped", "kept"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LedgerEntry:
@@ -16,7 +18,7 @@ class LedgerEntry:
     split: Split
     key: str
     file: str
-    action: Literal["dropped", "kept"]
+    action: Action
     detail: str
 
 

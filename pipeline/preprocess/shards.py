@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.artifacts import ShardInfo, Split, sync_directory, write_bytes
 from pipeline.preprocess.images import UndecodableError, pack_image
-from pipeline.preprocess.ledger import LedgerEntry
+from pipeline.preprocess.ledger import Action, LedgerEntry
 from pipeline.preprocess.sources import LabelledImage
 from pipeline.preprocess.statistics import PixelSums
 
@@ -87,11 +87,9 @@ def write_shard(
     return ShardResult(shard=shard, sums=sums, entries=tuple(entries))
 
 
-def _build_entry(split: Split, image: LabelledImage, action: str, detail: str) -> LedgerEntry:
+def _build_entry(split: Split, image: LabelledImage, action: Action, detail: str) -> LedgerEntry:
     file = "/".join(image.path.parts[-2:])
-    return LedgerEntry(
-        split=split, key=image.key, file=file, action="dropped" if action == "dropped" else "kept", detail=detail
-    )
+    return LedgerEntry(split=split, key=image.key, file=file, action=action, detail=detail)
 
 
 def _add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -2,17 +2,21 @@
 
 import hashlib
 import io
+import math
 import multiprocessing
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 import numpy as np
 import PIL
+from PIL import features
 from tqdm import tqdm
 
 from pipeline import paper
@@ -26,14 +30,16 @@ from pipeline.artifacts import (
     write_bytes,
     write_json,
 )
-from pipeline.errors import InputError, check
+from pipeline.errors import InputError, RunError, check
 from pipeline.options import PreprocessConfig
 from pipeline.preprocess.images import ENCODING, RESIZE
 from pipeline.preprocess.ledger import LedgerEntry, write_ledger
 from pipeline.preprocess.shards import ShardResult, write_shard
 from pipeline.preprocess.sources import SPLITS, LabelledImage, Source, read_source
 from pipeline.preprocess.statistics import PixelSums
-from pipeline.provenance import read_tool_versions
+from pipeline.provenance import PILLOW_ADVICE, is_pillow_simd, read_tool_versions
+
+TOOLS_THAT_SHAPE_BYTES = ("pillow-simd", "pillow", "numpy")
 
 _counter: "Synchronized[int]"
 
@@ -48,10 +54,19 @@ def preprocess(config: PreprocessConfig) -> ShardSetInfo:
     source = read_source(config.source, val_fraction=config.val_fraction, seed=config.seed)
     total = sum(len(images) for images in source.splits.values())
     counts = ", ".join(f"{len(images):,} {split}" for split, images in source.splits.items())
-    print(f"preprocess: {counts} pictures in {len(source.classes):,} classes below {config.source}")
+    num_shards = sum(math.ceil(len(images) / config.images_per_shard) for images in source.splits.values())
+    print(
+        f"preprocess: {counts} pictures in {len(source.classes):,} classes below {config.source}, "
+        f"into {num_shards} shards by {min(config.workers, num_shards)} workers",
+        flush=True,
+    )
     warn_without_simd()
-    results = _write_shards(config, source, total)
-    info = _describe(config, source, results)
+    try:
+        results = _write_shards(config, source, total)
+        info = _describe(config, source, results)
+    except BaseException:  # what lies there is ours alone, and of no use unfinished
+        shutil.rmtree(config.out, ignore_errors=True)
+        raise
     size = sum(shard.size_bytes for split in info.splits.values() for shard in split.shards)
     kept = sum(split.num_images for split in info.splits.values())
     print(
@@ -78,10 +93,9 @@ def check_output_free(out: Path) -> None:
 
 def warn_without_simd() -> None:
     """Say so when plain Pillow is active, which resizes several times slower."""
-    if "post" not in PIL.__version__:
+    if not is_pillow_simd():
         print(
-            f"preprocess: warning: plain Pillow {PIL.__version__} is active and resizes slower than Pillow-SIMD: "
-            "pip uninstall pillow pillow-simd, then pip install pillow-simd",
+            f"preprocess: warning: plain Pillow {PIL.__version__} is active, slower than Pillow-SIMD: {PILLOW_ADVICE}",
             file=sys.stderr,
         )
 
@@ -131,6 +145,11 @@ def _write_shards(config: PreprocessConfig, source: Source, total: int) -> list[
             dropped += [entry for future in done for entry in future.result()[1].entries if entry.action == "dropped"]
             bar.set_postfix(dropped=len(dropped), refresh=False)
             _check_dropped(dropped, total, config.max_dropped)
+    except BrokenProcessPool as error:
+        raise RunError("a worker process was killed, perhaps for want of memory: try fewer --workers") from error
+    except KeyboardInterrupt:
+        print("preprocess: stopping when the shards in progress are done", file=sys.stderr, flush=True)
+        raise
     finally:
         bar.close()
         executor.shutdown(cancel_futures=True)
@@ -176,7 +195,8 @@ def _describe(config: PreprocessConfig, source: Source, results: list[tuple[Spli
         shuffle_seed=config.seed,
         color=sums.compute_color_components(),
         mean_image_sha256=hashlib.sha256(mean_image.getvalue()).hexdigest(),
-        tools=read_tool_versions(),
+        tools=read_tool_versions(TOOLS_THAT_SHAPE_BYTES)
+        | {"libjpeg-turbo": features.version_feature("libjpeg_turbo") or ""},
     )
     info = replace(info, digest=info.compute_digest())
     write_json(config.out / "dataset.json", info)

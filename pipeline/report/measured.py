@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 
 from pipeline import paper
 from pipeline.artifacts import EvaluationRecord, RunDirectory, RunRecord, read_json
-from pipeline.experiments import find_differences, get_experiment
+from pipeline.experiments import find_differences, get_experiment, get_status
 from pipeline.tracking import Journal
 
 CONFIDENCE = 0.95
@@ -23,17 +23,12 @@ class MeasuredRun:
     evaluations: tuple[EvaluationRecord, ...]
     val_top1_errors: tuple[tuple[float, float], ...]
     train_losses: tuple[tuple[float, float], ...]
-    seconds: float
+    seconds: float  # in training steps alone, whatever lay between them
 
     @property
     def num_epochs(self) -> float:
         """Epochs trained."""
         return self.train_losses[-1][0] if self.train_losses else 0.0
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every scheduled epoch was trained."""
-        return self.num_epochs >= self.record.config.schedule.epochs
 
     def find_evaluation(self, split: str, views: str) -> EvaluationRecord | None:
         """The evaluation of the latest step for a split and views."""
@@ -57,14 +52,13 @@ def read_run(path: Path) -> MeasuredRun:
     """
     run = RunDirectory(path)
     record, journal = run.read_record(), Journal(run.journal)
-    times = [entry.time for entry in journal.read() if "train/loss" in entry.metrics]
     return MeasuredRun(
         path=path,
         record=record,
         evaluations=tuple(read_json(file, EvaluationRecord) for file in sorted(run.predictions.glob("*.json"))),
         val_top1_errors=tuple((entry.epoch, value) for entry, value in journal.read_metric("val/top1_error")),
         train_losses=tuple((entry.epoch, value) for entry, value in journal.read_metric("train/loss")),
-        seconds=max(times) - min(times) if times else 0.0,
+        seconds=sum(value for _, value in journal.read_metric("perf/seconds")),
     )
 
 
@@ -75,24 +69,33 @@ def compute_interval(num_errors: int, num_images: int) -> tuple[float, float]:
 
 
 def find_answer(claim: paper.Claim, runs: Sequence[MeasuredRun]) -> tuple[MeasuredRun, EvaluationRecord] | None:
-    """The run that may take a claim's row: registered configuration, committed code, all epochs, the whole data set."""
+    """The run that may take a claim's row, and the evaluation that does.
+
+    It takes the registered configuration, committed code at every start, the whole data set, and the errors of the last
+    epoch. A difference between two experiments is no single run's to answer.
+    """
+    if claim.dataset is None or claim.split is None or claim.worse_than is not None:
+        return None
+    sizes = paper.NUM_IMAGES[claim.dataset]
     for run in runs:
-        evaluation = run.find_evaluation(claim.split or "", claim.views)
+        record, evaluation = run.record, run.find_evaluation(claim.split, claim.views)
         if (
             evaluation is not None
-            and claim.dataset is not None
-            and run.record.experiment == claim.experiment
-            and run.record.status == "as registered"
-            and not run.record.dirty
-            and run.is_complete
-            and run.record.num_train_images == paper.TRAIN_IMAGES[claim.dataset]
+            and record.experiment == claim.experiment
+            and get_status(record.experiment, record.config) == "as registered"
+            and not any(start.dirty for start in record.starts)
+            and evaluation.epoch == record.config.schedule.epochs
+            and record.num_train_images == sizes["train"]
+            and evaluation.num_images == sizes[claim.split]
         ):
             return run, evaluation
     return None
 
 
 def judge(claim: paper.Claim, evaluation: EvaluationRecord) -> str:
-    """Reproduced unless the measured top-1 error is worse than the paper's beyond its 95% interval."""
-    low, _ = compute_interval(evaluation.num_top1_errors, evaluation.num_images)
+    """Whether the paper's top-1 error lies in the measured one's 95% interval, below it or above it."""
+    low, high = compute_interval(evaluation.num_top1_errors, evaluation.num_images)
     assert claim.paper.top1 is not None
-    return "reproduced" if low <= claim.paper.top1 else "not reproduced"
+    if low <= claim.paper.top1 <= high:
+        return "reproduced"
+    return "better than the paper" if high < claim.paper.top1 else "not reproduced"

@@ -73,8 +73,8 @@ def format_runs(runs: Sequence[MeasuredRun]) -> str:
                 *(_format_measured(evaluation) if evaluation else NOT_RUN for evaluation in measured),
                 f"{100 * (1 - 1 / record.config.model.num_classes):.1f}",
                 f"{run.seconds:.0f}",
-                record.commit[:12] + (" + changes" if record.dirty else ""),
-                f"{record.world_size} x {record.machine}",
+                ", ".join(dict.fromkeys(start.format_commit() for start in record.starts)),
+                "; ".join(dict.fromkeys(start.format_machine() for start in record.starts)),
             )
         )
     headers = (
@@ -85,9 +85,9 @@ def format_runs(runs: Sequence[MeasuredRun]) -> str:
         "val, centre: top-1 / top-5 error, %",
         "val, ten views: top-1 / top-5 error, %",
         "chance, %",
-        "training seconds",
+        "seconds in training steps",
         "commit",
-        "processes x machine",
+        "processes, machine",
     )
     return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
 
@@ -98,7 +98,9 @@ def format_origins(runs: Sequence[MeasuredRun]) -> str:
 
 
 def _format_origin(run: MeasuredRun) -> str:
-    said = f"- **{run.path.name}**: `{run.record.command}`"
+    said = f"- **{run.path.name}**: `{run.record.starts[0].command}`"
+    if len(run.record.starts) > 1:
+        said += f", resumed {len(run.record.starts) - 1} times"
     if run.record.status == "modified":
         said += f"; changed (registered value in brackets): {'; '.join(run.list_modifications())}"
     return said

@@ -24,6 +24,7 @@ class TrainMetrics:
     step: int
     loss: float
     top1_error: float
+    seconds: float
     images_per_second: float
     data_wait_fraction: float
 
@@ -95,13 +96,14 @@ def run_steps(
             rates = ", ".join(f"{group['role']} {group['lr']:g}" for group in optimizer.param_groups)
             raise RunError(
                 f"training loss {loss_sum / num_images} at or before step {step + 1} with rates {rates}: "
-                "go on from an earlier checkpoint with smaller --schedule.weights, or check the data"
+                "start anew in another --out with smaller --schedule.weights, or look at the data"
             )
         elapsed = time.perf_counter() - since
         yield TrainMetrics(
             step=step + 1,
             loss=loss_sum / num_images,
             top1_error=error_sum / num_images,
+            seconds=elapsed,
             images_per_second=num_images / elapsed,
             data_wait_fraction=waited / elapsed,
         )

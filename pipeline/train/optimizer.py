@@ -32,7 +32,7 @@ def set_rates(optimizer: torch.optim.SGD, rates: Rates, *, lr_in_momentum: bool)
         group["lr"] = rate
         if rate == 0:
             continue
-        if lr_in_momentum and group["buffer_lr"] not in (None, rate):
+        if lr_in_momentum and group["momentum"] > 0 and group["buffer_lr"] not in (None, rate):
             for parameter in group["params"]:
                 optimizer.state[parameter]["momentum_buffer"].mul_(group["buffer_lr"] / rate)
         group["buffer_lr"] = rate

@@ -2,23 +2,22 @@
 
 import contextlib
 import io
-import os
+import math
 from typing import Any
 
 from tqdm import tqdm
 
-from pipeline.artifacts import RunDirectory, RunRecord, ShardSet, read_shard_set, write_bytes, write_json
-from pipeline.checkpoint import Checkpoint, Identity, check_belongs, write_checkpoint
+from pipeline.artifacts import RunDirectory, read_shard_set, write_bytes
+from pipeline.checkpoint import Checkpoint, Identity, write_checkpoint
 from pipeline.config import ExperimentConfig
-from pipeline.distributed import join_world, read_world_size
-from pipeline.errors import InputError, check
+from pipeline.distributed import join_world, read_rank, read_world_size, wait_for_all
+from pipeline.errors import RunError
 from pipeline.evaluate.topk import ErrorCounts
 from pipeline.evaluate.views import predict
-from pipeline.experiments import get_status
 from pipeline.model.kernels import draw_kernels
 from pipeline.options import RuntimeConfig
-from pipeline.provenance import read_command, read_commit, read_machine, read_tool_versions
 from pipeline.tracking import Journal, feed_mlflow
+from pipeline.train.admission import check_classes, check_run_directory, record_start
 from pipeline.train.loop import TrainMetrics, run_steps
 from pipeline.train.optimizer import set_rates
 from pipeline.train.schedule import Rates, compute_rates
@@ -36,60 +35,16 @@ def train(name: str, config: ExperimentConfig, runtime: RuntimeConfig) -> None:
     shard_set = read_shard_set(runtime.data)
     check_classes(shard_set, config)
     run = RunDirectory(runtime.out)
-    if int(os.environ.get("RANK", "0")) == 0:
-        prepare_run(run, name, config, runtime, shard_set)
+    identity = Identity(experiment=name, config=config, data_digest=shard_set.info.digest)
+    if read_rank() == 0:
+        check_run_directory(run, identity, resume=runtime.resume)
     with join_world(runtime.device) as world:
-        trainer = build_trainer(name, config, runtime, shard_set, world)
+        trainer = build_trainer(identity, runtime, shard_set, world)
+        wait_for_all()  # whatever a rank has to refuse, it has refused before anything is written
+        if world.is_main:
+            record_start(run, identity, runtime, shard_set, world)
         with feed_mlflow(run) if world.is_main else contextlib.nullcontext():
             run_epochs(trainer)
-
-
-def check_classes(shard_set: ShardSet, config: ExperimentConfig) -> None:
-    """Refuse a network whose outputs are not the shard set's classes.
-
-    Raises:
-        InputError: they differ.
-    """
-    found = len(shard_set.info.classes)
-    check(
-        found == config.model.num_classes,
-        f"{shard_set.path} has {found} classes and the network {config.model.num_classes} outputs: "
-        f"pass --model.num-classes {found} or another --data",
-    )
-
-
-def prepare_run(
-    run: RunDirectory, name: str, config: ExperimentConfig, runtime: RuntimeConfig, shard_set: ShardSet
-) -> None:
-    """Make the run directory with its `config.json`, or prove that the one there is the one to resume.
-
-    Raises:
-        InputError: it exists and --resume was not given, or does not exist and it was, or it belongs to another run.
-    """
-    if runtime.resume:
-        wanted = Identity(experiment=name, config=config, data_digest=shard_set.info.digest)
-        check_belongs(run.path, run.read_record(), wanted)
-        return
-    if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
-        raise InputError(f"--out {run.path} already exists: add --resume to go on with it, or choose another directory")
-    commit = read_commit()
-    record = RunRecord(
-        experiment=name,
-        status=get_status(name, config),
-        command=read_command(read_world_size()),
-        config=config,
-        data=str(runtime.data.resolve()),
-        data_digest=shard_set.info.digest,
-        data_layout=shard_set.info.layout,
-        num_train_images=shard_set.info.splits["train"].num_images,
-        num_val_images=shard_set.info.splits["val"].num_images,
-        commit=commit.id,
-        dirty=commit.dirty,
-        machine=read_machine(),
-        world_size=read_world_size(),
-        tools=read_tool_versions(),
-    )
-    write_json(run.config, record)
 
 
 def run_epochs(trainer: Trainer) -> None:
@@ -107,6 +62,10 @@ def run_epochs(trainer: Trainer) -> None:
         counts = None
         if end % trainer.steps_per_epoch == 0:
             counts = evaluate_epoch(trainer)
+            if not math.isfinite(counts.log_loss):
+                raise RunError(
+                    f"validation loss is {counts.log_loss} after step {end}: no checkpoint was written for it"
+                )
             trainer.val_top1_errors += (counts.top1_error,)
         if trainer.world.is_main:
             _record_epoch(trainer, rates, last, counts)
@@ -148,6 +107,7 @@ def run_epoch(trainer: Trainer, batches: Any, rates: Rates, *, epoch: int, end: 
                     "optim/lr": rates.weights,
                     "optim/lr_biases": rates.biases,
                     "optim/lr_conv1": rates.conv1,
+                    "perf/seconds": metrics.seconds,
                     "perf/images_per_second": metrics.images_per_second,
                     "perf/data_wait_fraction": metrics.data_wait_fraction,
                 },
@@ -185,9 +145,9 @@ def _record_epoch(trainer: Trainer, rates: Rates, last: TrainMetrics, counts: Er
     path = write_checkpoint(
         trainer.run.checkpoints,
         Checkpoint(
-            experiment=trainer.name,
+            experiment=trainer.identity.experiment,
             config=trainer.config,
-            data_digest=trainer.shard_set.info.digest,
+            data_digest=trainer.identity.data_digest,
             step=trainer.step,
             steps_per_epoch=trainer.steps_per_epoch,
             val_top1_errors=trainer.val_top1_errors,

@@ -10,7 +10,7 @@ from pipeline.artifacts import RunDirectory, ShardSet
 from pipeline.augment.loader import EvaluationLoader, TrainLoader
 from pipeline.checkpoint import Identity, check_belongs, find_checkpoints, read_checkpoint
 from pipeline.config import ExperimentConfig
-from pipeline.distributed import World
+from pipeline.distributed import World, broadcast_from_main
 from pipeline.experiments import get_status
 from pipeline.model.alexnet import build_alexnet
 from pipeline.options import RuntimeConfig
@@ -23,10 +23,8 @@ EVALUATION_BATCH_SIZE = 256
 class Trainer:
     """Everything that one rank needs to train, and where it stands: steps taken, errors of the finished epochs."""
 
-    name: str
-    config: ExperimentConfig
+    identity: Identity
     runtime: RuntimeConfig
-    shard_set: ShardSet
     world: World
     network: nn.Module
     parallel: nn.Module
@@ -35,6 +33,11 @@ class Trainer:
     val_loader: EvaluationLoader
     step: int
     val_top1_errors: tuple[float, ...]
+
+    @property
+    def config(self) -> ExperimentConfig:
+        """What is trained, and how."""
+        return self.identity.config
 
     @property
     def run(self) -> RunDirectory:
@@ -53,14 +56,13 @@ class Trainer:
         return min(full, self.runtime.max_steps or full)
 
 
-def build_trainer(
-    name: str, config: ExperimentConfig, runtime: RuntimeConfig, shard_set: ShardSet, world: World
-) -> Trainer:
+def build_trainer(identity: Identity, runtime: RuntimeConfig, shard_set: ShardSet, world: World) -> Trainer:
     """Build network, optimiser and loaders, as new or from the newest checkpoint.
 
     Raises:
         InputError: the checkpoint is damaged or of another run, or the data do not fit.
     """
+    name, config = identity.experiment, identity.config
     network = build_alexnet(config.model, crop_pixels=config.augment.crop_pixels, seed=config.seed).to(world.device)
     optimizer = build_optimizer(network, config.optimizer)
     train_loader = TrainLoader(
@@ -80,27 +82,25 @@ def build_trainer(
         world=world,
         num_threads=runtime.num_threads,
     )
-    wanted = Identity(experiment=name, config=config, data_digest=shard_set.info.digest)
     step, errors = 0, tuple[float, ...]()
     found = find_checkpoints(RunDirectory(runtime.out).checkpoints) if runtime.resume else []
-    if found:
-        checkpoint = read_checkpoint(found[-1], device=world.device)
-        check_belongs(found[-1], checkpoint, wanted)
+    newest = broadcast_from_main(found[-1] if found else None)
+    if newest is not None:
+        checkpoint = read_checkpoint(newest, device=world.device)
+        check_belongs(newest, checkpoint, identity)
         network.load_state_dict(checkpoint.model)
         optimizer.load_state_dict(checkpoint.optimizer)
         step, errors = checkpoint.step, checkpoint.val_top1_errors
     if world.is_main:
-        start = f"goes on at step {step} from {found[-1]}" if found else "starts at step 0"
+        start = f"goes on at step {step} from {newest}" if newest else "starts at step 0"
         print(
             f"train: {name} ({get_status(name, config)}) {start}, {train_loader.steps_per_epoch} steps an epoch, "
             f"{config.schedule.epochs} epochs, {world.world_size} processes on {world.device.type}",
             flush=True,
         )
     return Trainer(
-        name=name,
-        config=config,
+        identity=identity,
         runtime=runtime,
-        shard_set=shard_set,
         world=world,
         network=network,
         parallel=wrap_parallel(network, world),

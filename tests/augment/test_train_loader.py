@@ -1,20 +1,23 @@
 """Training batches against the oracle: pixels, draws, order, ranks, restarts."""
 
+import re
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from augment_oracle import build_world, cut_patch, decode
 
-from pipeline.artifacts import ShardSet
+from pipeline.artifacts import ShardSet, read_shard_set
 from pipeline.augment.color import build_color_axes, sample_color_shifts
 from pipeline.augment.geometry import sample_crops
-from pipeline.augment.loader import Batch, TrainLoader
+from pipeline.augment.loader import Batch, TrainLoader, has_color_shift
 from pipeline.augment.order import permute_epoch
 from pipeline.config import AugmentConfig
 from pipeline.distributed import World
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 from pipeline.experiments import EXPERIMENTS
 
 SOURCE, PAPER = (EXPERIMENTS[name].config.augment for name in ("source-2012", "paper"))
@@ -177,3 +180,24 @@ def test_crops_that_leave_the_pictures_are_refused(shard_set):
 def test_fewer_pictures_than_one_batch_are_refused(shard_set):
     with pytest.raises(InputError, match="has 48 training pictures, fewer than one batch of --global-batch-size 64"):
         build_loader(shard_set, PAPER, batch_size=64)
+
+
+def test_a_picture_damaged_after_packing_is_named_with_shard_and_offset(shard_set, tmp_path):
+    copy = tmp_path / "set"
+    shutil.copytree(shard_set.path, copy)
+    split = read_shard_set(copy).open_split("train")
+    where = split.locate(7)
+    path, offset, _ = where.split(":")
+    with Path(path).open("r+b") as shard:
+        shard.seek(int(offset))
+        shard.write(bytes(400))
+    loader = build_loader(read_shard_set(copy), SOURCE)
+    with pytest.raises(RunError, match=f"{re.escape(where)} cannot be decoded .* restore it"):
+        list(loader.run(0, loader.steps_per_epoch))
+
+
+def test_without_a_colour_shift_nothing_is_divided_by_what_makes_up_for_it():
+    assert has_color_shift(SOURCE, 66)
+    assert not has_color_shift(SOURCE, 67)
+    assert not has_color_shift(replace(SOURCE, color_scale="none"), 0)
+    assert not has_color_shift(replace(SOURCE, color_coefficient_std=0.0), 0)

@@ -40,7 +40,7 @@ def full_run(finished_run: Path) -> MeasuredRun:
         small.record,
         config=experiment.config,
         status="as registered",
-        dirty=False,
+        starts=(dataclasses.replace(small.record.starts[0], dirty=False),),
         num_train_images=1_281_167,
         num_val_images=50_000,
     )
@@ -68,25 +68,34 @@ def test_a_full_run_takes_its_row_with_interval_and_verdict(full_run: MeasuredRu
 @pytest.mark.parametrize(
     "spoil",
     [
-        {"status": "modified"},
-        {"dirty": True},
+        {"config": dataclasses.replace(EXPERIMENTS["source-2012"].config, seed=1)},
         {"num_train_images": 1_281_166},
         {"experiment": "paper"},
     ],
 )
-def test_modified_dirty_partial_and_other_runs_never_take_a_row(full_run: MeasuredRun, spoil: dict[str, object]):
+def test_modified_partial_and_other_runs_never_take_a_row(full_run: MeasuredRun, spoil: dict[str, object]):
     spoilt = dataclasses.replace(full_run, record=dataclasses.replace(full_run.record, **spoil))
     assert find_answer(CLAIM, [spoilt]) is None
     assert find_answer(CLAIM, [spoilt, full_run]) is not None
 
 
-def test_an_unfinished_run_never_takes_a_row(full_run: MeasuredRun):
-    assert find_answer(CLAIM, [dataclasses.replace(full_run, train_losses=((90.9, 2.0),))]) is None
+def test_a_run_that_was_resumed_from_changed_code_never_takes_a_row(full_run: MeasuredRun):
+    (start,) = full_run.record.starts
+    starts = (start, dataclasses.replace(start, dirty=True))
+    spoilt = dataclasses.replace(full_run, record=dataclasses.replace(full_run.record, starts=starts))
+    assert find_answer(CLAIM, [spoilt]) is None
+
+
+@pytest.mark.parametrize("spoil", [{"num_images": 10}, {"epoch": 90}, {"split": "test"}, {"views": "center"}])
+def test_the_wrong_evaluation_never_takes_a_row(full_run: MeasuredRun, spoil: dict[str, object]):
+    evaluation = dataclasses.replace(full_run.evaluations[0], **spoil)
+    assert find_answer(CLAIM, [dataclasses.replace(full_run, evaluations=(evaluation,))]) is None
 
 
 def test_verdict_turns_where_the_interval_leaves_the_paper_s_number(full_run: MeasuredRun):
     (evaluation,) = full_run.evaluations
-    for num_errors, verdict in ((20_300, "reproduced"), (20_560, "reproduced"), (20_600, "not reproduced")):
+    verdicts = {20_100: "better than the paper", 20_300: "reproduced", 20_560: "reproduced", 20_600: "not reproduced"}
+    for num_errors, verdict in verdicts.items():
         assert judge(CLAIM, dataclasses.replace(evaluation, num_top1_errors=num_errors)) == verdict
 
 
@@ -106,7 +115,8 @@ def test_report_holds_every_claim_and_the_run_with_its_modifications(finished_ru
     evaluation = run.find_evaluation("val", "ten")
     assert f"{evaluation.top1_error * 100:.2f} [" in text
     assert "`model.width` = 0.125 (1.0)" in text
-    assert run.record.commit[:12] in text
+    assert run.record.starts[0].format_commit() in text
+    assert run.record.starts[0].command in text
     for name in re.findall(r"!\[[^\]]*\]\(([^)]*)\)", text):
         assert ET.parse(tmp_path / name).getroot().tag.endswith("svg")
 

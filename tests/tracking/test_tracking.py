@@ -93,7 +93,7 @@ def test_mlflow_has_configuration_tags_and_pictures(run: RunDirectory):
     assert found.data.params == {name: str(value) for name, value in flatten(run.read_record().config)}
     assert found.info.status == "FINISHED"
     assert found.data.tags["status"] == "modified"
-    assert found.data.tags["commit"].startswith(run.read_record().commit)
+    assert found.data.tags["commit"] == run.read_record().starts[0].format_commit()
     artifacts = {file.path for file in client.list_artifacts(delivery.run_id)}
     assert artifacts == {"config.json", "figures", "predictions"}
     assert [file.path for file in client.list_artifacts(delivery.run_id, "figures")] == ["figures/conv1.png"]

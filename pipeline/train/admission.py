@@ -1,0 +1,78 @@
+"""Whether a run may start in its directory, and the record of that it did."""
+
+from dataclasses import replace
+
+import torch
+
+from pipeline.artifacts import RunDirectory, RunRecord, ShardSet, Start, write_json
+from pipeline.checkpoint import Identity, check_belongs
+from pipeline.config import ExperimentConfig
+from pipeline.distributed import World
+from pipeline.errors import InputError, check
+from pipeline.experiments import get_status
+from pipeline.options import RuntimeConfig
+from pipeline.provenance import read_command, read_commit, read_machine, read_tool_versions
+
+
+def check_classes(shard_set: ShardSet, config: ExperimentConfig) -> None:
+    """Refuse a network whose outputs are not the shard set's classes.
+
+    Raises:
+        InputError: they differ.
+    """
+    found = len(shard_set.info.classes)
+    check(
+        found == config.model.num_classes,
+        f"{shard_set.path} has {found} classes and the network {config.model.num_classes} outputs: "
+        f"pass --model.num-classes {found} or another --data",
+    )
+
+
+def check_run_directory(run: RunDirectory, wanted: Identity, *, resume: bool) -> None:
+    """Refuse a run directory that is taken, or that --resume cannot go on with. Nothing is written yet.
+
+    Raises:
+        InputError: it exists and `resume` is False, or does not exist and it is True, or it belongs to another run.
+    """
+    if resume:
+        check_belongs(run.path, run.read_record(), wanted)
+    elif run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+        raise InputError(f"--out {run.path} already exists: add --resume to go on with it, or choose another directory")
+
+
+def record_start(
+    run: RunDirectory, wanted: Identity, runtime: RuntimeConfig, shard_set: ShardSet, world: World
+) -> None:
+    """Write `config.json`, or add a resumed start to it."""
+    start = read_start(world)
+    if run.config.is_file():
+        record = run.read_record()
+        write_json(run.config, replace(record, starts=(*record.starts, start)))
+        return
+    record = RunRecord(
+        experiment=wanted.experiment,
+        status=get_status(wanted.experiment, wanted.config),
+        config=wanted.config,
+        data=str(runtime.data.resolve()),
+        data_digest=wanted.data_digest,
+        data_layout=shard_set.info.layout,
+        num_train_images=shard_set.info.splits["train"].num_images,
+        num_val_images=shard_set.info.splits["val"].num_images,
+        starts=(start,),
+    )
+    write_json(run.config, record)
+
+
+def read_start(world: World) -> Start:
+    """What is known of this process's start."""
+    commit = read_commit()
+    device = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU"
+    return Start(
+        command=read_command(world.world_size),
+        commit=commit.id,
+        dirty=commit.dirty,
+        machine=read_machine(),
+        device=device,
+        world_size=world.world_size,
+        tools=read_tool_versions(),
+    )
