@@ -1,6 +1,7 @@
 """The command line: parses, starts one stage, and turns what a person can put right into one sentence."""
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -21,6 +22,16 @@ from pipeline.options import BenchConfig, DemoConfig, EvaluateConfig, Preprocess
 T = TypeVar("T")
 INPUT_ERROR_CODE, RUN_ERROR_CODE, INTERRUPTED_CODE = 2, 1, 130
 SECOND_SPEAKER_SECONDS = 5.0
+SYSTEM_ADVICE = {
+    errno.ENOSPC: "make room on the disk of --out or of the run, then run it again (train: with --resume)",
+    errno.EACCES: "choose files that you may read and directories that you may write to",
+    errno.EROFS: "choose a directory on a disk that can be written to",
+}
+INTERRUPTED_ADVICE = {
+    "preprocess": ", the unfinished shard set was removed",
+    "train": ", go on from the newest checkpoint with --resume",
+    "demo": ", the same command goes on from here",
+}
 
 
 @dataclass(frozen=True)
@@ -44,9 +55,10 @@ def main(words: Sequence[str] | None = None) -> None:
             time.sleep(SECOND_SPEAKER_SECONDS)  # a mistake of all is said by the first, whose end ends the others
         fail(f"alexnet {name}: {error}", INPUT_ERROR_CODE if isinstance(error, InputError) else RUN_ERROR_CODE)
     except OSError as error:  # a full disk, a directory without permission, a file that vanished
-        fail(f"alexnet {name}: {error}", RUN_ERROR_CODE)
+        advice = SYSTEM_ADVICE.get(error.errno or 0, "look at that file or connection, then try again")
+        fail(f"alexnet {name}: {error}: {advice}", RUN_ERROR_CODE)
     except KeyboardInterrupt:
-        fail(f"alexnet {name}: interrupted", INTERRUPTED_CODE)
+        fail(f"alexnet {name}: interrupted{INTERRUPTED_ADVICE.get(name, '')}", INTERRUPTED_CODE)
 
 
 def fail(sentence: str, code: int = INPUT_ERROR_CODE) -> NoReturn:

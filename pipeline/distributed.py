@@ -72,6 +72,10 @@ def join_world(device: Device) -> Iterator[World]:
         f"srun started {num_tasks} tasks without torchrun, so each would work alone: "
         "use slurm/train.sbatch or torchrun",
     )
+    check(
+        read_world_size() == 1 or "MASTER_ADDR" in os.environ,
+        f"WORLD_SIZE is {read_world_size()} but MASTER_ADDR is not set: start with torchrun, or unset both it and RANK",
+    )
     rank, local_rank = read_rank(), int(os.environ.get("LOCAL_RANK", "0"))
     world = World(
         rank=rank, local_rank=local_rank, world_size=read_world_size(), device=pick_device(device, local_rank)

@@ -93,6 +93,7 @@ def sync_run(run: RunDirectory, *, status: str | None = None) -> Delivery:
     Raises:
         mlflow.exceptions.MlflowException: the server cannot be reached or refuses.
     """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     logging.getLogger("mlflow").setLevel(logging.WARNING)

@@ -53,7 +53,7 @@ def demo(config: DemoConfig) -> None:
         _start("alexnet", "preprocess", f"--source={pictures}", f"--out={shards}", "--images-per-shard=250")
     launch = ("torchrun", f"--nproc-per-node={config.processes}", "-m", "pipeline")
     resume = ("--resume",) if RunDirectory(run).config.is_file() else ()
-    _start(*launch, "train", config.experiment, f"--data={shards}", f"--out={run}", "--log-every=10", *SMALL, *resume)
+    _start(*launch, "train", config.experiment, f"--data={shards}", f"--out={run}", "--log-every=23", *SMALL, *resume)
     _start(*launch, "evaluate", str(run))
     runs = [path for path in (config.out / "source-2012", config.out / "paper") if RunDirectory(path).config.is_file()]
     _start("alexnet", "report", *map(str, runs), f"--out={config.out / 'report'}")
@@ -120,5 +120,6 @@ def describe_where(config: DemoConfig) -> str:
     """Where to look next."""
     return (
         f"Look at {config.out}/report/report.md (table and curves), {config.out}/{config.experiment}/figures/conv1.png "
-        f"(the first layer's kernels), and run `make mlflow` for every metric in the browser."
+        "(the first layer's kernels, still noise after so few pictures), and run `make mlflow` for every metric in the "
+        "browser (there: Model training, the experiment, the run, Model metrics)."
     )

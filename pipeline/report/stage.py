@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from pipeline import paper
 from pipeline.artifacts import write_bytes
 from pipeline.errors import check
 from pipeline.options import ReportConfig
 from pipeline.report.figures import draw_claims, draw_curves
-from pipeline.report.measured import read_run
+from pipeline.report.measured import find_answer, read_run
 from pipeline.report.table import format_claims, format_origins, format_runs
 
 RULES = (
@@ -31,11 +32,13 @@ def report(config: ReportConfig) -> Path:
         f"{path} exists and was not written by `alexnet report`: choose another --out",
     )
     runs = [read_run(run) for run in config.runs]
+    num_answered = sum(find_answer(claim, runs) is not None for claim in paper.CLAIMS)
     write_bytes(config.out / "claims.svg", draw_claims(runs))
     parts = [
         MARK,
         "# AlexNet 2012: what the paper says, what the source recorded, what was measured",
         RULES,
+        f"**{num_answered} of {len(paper.CLAIMS)} rows** are answered by the {len(runs)} runs that follow the table.",
         "![Every claim as a point](claims.svg)",
         format_claims(runs),
     ]

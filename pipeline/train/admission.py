@@ -35,9 +35,12 @@ def check_run_directory(run: RunDirectory, wanted: Identity, *, resume: bool) ->
         InputError: it exists and `resume` is False, or does not exist and it is True, or it belongs to another run.
     """
     if resume:
+        check(run.config.is_file(), f"{run.path} has no config.json, so no run began there: leave out --resume")
         check_belongs(run.path, run.read_record(), wanted)
-    elif run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+    elif run.config.is_file():
         raise InputError(f"--out {run.path} already exists: add --resume to go on with it, or choose another directory")
+    elif run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+        raise InputError(f"--out {run.path} already exists and holds no run: choose another directory")
 
 
 def record_start(

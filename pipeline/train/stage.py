@@ -18,7 +18,7 @@ from pipeline.model.kernels import draw_kernels
 from pipeline.options import RuntimeConfig
 from pipeline.tracking import Journal, feed_mlflow
 from pipeline.train.admission import check_classes, check_run_directory, record_start
-from pipeline.train.loop import TrainMetrics, run_steps
+from pipeline.train.loop import run_steps
 from pipeline.train.optimizer import set_rates
 from pipeline.train.schedule import Rates, compute_rates
 from pipeline.train.trainer import Trainer, build_trainer
@@ -57,7 +57,7 @@ def run_epochs(trainer: Trainer) -> None:
         rates = compute_rates(trainer.config.schedule, epoch=epoch, val_top1_errors=trainer.val_top1_errors)
         set_rates(trainer.optimizer, rates, lr_in_momentum=trainer.config.optimizer.lr_in_momentum)
         end = min((epoch + 1) * trainer.steps_per_epoch, trainer.last_step)
-        last = run_epoch(trainer, batches, rates, epoch=epoch, end=end)
+        loss, rate = run_epoch(trainer, batches, rates, epoch=epoch, end=end)
         trainer.step = end
         counts = None
         if end % trainer.steps_per_epoch == 0:
@@ -68,11 +68,11 @@ def run_epochs(trainer: Trainer) -> None:
                 )
             trainer.val_top1_errors += (counts.top1_error,)
         if trainer.world.is_main:
-            _record_epoch(trainer, rates, last, counts)
+            _record_epoch(trainer, rates, f"mean training loss {loss:.3f}, {rate:.0f} images/s", counts)
 
 
-def run_epoch(trainer: Trainer, batches: Any, rates: Rates, *, epoch: int, end: int) -> TrainMetrics:
-    """Take the steps up to `end`, journalling as they go; returns the last report."""
+def run_epoch(trainer: Trainer, batches: Any, rates: Rates, *, epoch: int, end: int) -> tuple[float, float]:
+    """Take the steps up to `end`, journalling as they go; returns their mean loss and images per second."""
     world, journal = trainer.world, Journal(trainer.run.journal)
     first = trainer.step
     bar = tqdm(
@@ -83,7 +83,7 @@ def run_epoch(trainer: Trainer, batches: Any, rates: Rates, *, epoch: int, end: 
         disable=None if world.is_main else True,
         leave=False,
     )
-    metrics = None
+    reported, loss_sum, seconds = first, 0.0, 0.0
     for metrics in run_steps(
         trainer.parallel,
         trainer.optimizer,
@@ -95,6 +95,9 @@ def run_epoch(trainer: Trainer, batches: Any, rates: Rates, *, epoch: int, end: 
         report_every=trainer.runtime.log_every,
         world=world,
     ):
+        loss_sum += metrics.loss * (metrics.step - reported)
+        reported = metrics.step
+        seconds += metrics.seconds
         bar.update(metrics.step - epoch * trainer.steps_per_epoch - bar.n)
         bar.set_postfix_str(f"loss {metrics.loss:.3f}, {metrics.images_per_second:.0f} images/s")
         if world.is_main:
@@ -113,8 +116,7 @@ def run_epoch(trainer: Trainer, batches: Any, rates: Rates, *, epoch: int, end: 
                 },
             )
     bar.close()
-    assert metrics is not None
-    return metrics
+    return loss_sum / (end - first), (end - first) * trainer.config.global_batch_size / seconds
 
 
 def evaluate_epoch(trainer: Trainer) -> ErrorCounts:
@@ -126,10 +128,10 @@ def evaluate_epoch(trainer: Trainer) -> ErrorCounts:
     return counts.sum_over_ranks(trainer.world.device)
 
 
-def _record_epoch(trainer: Trainer, rates: Rates, last: TrainMetrics, counts: ErrorCounts | None) -> None:
+def _record_epoch(trainer: Trainer, rates: Rates, training: str, counts: ErrorCounts | None) -> None:
     """Journal, checkpoint and picture of an epoch, and a line for people."""
     epoch = trainer.step / trainer.steps_per_epoch
-    said = f"train: epoch {epoch:g}, step {trainer.step}: training loss {last.loss:.3f}"
+    said = f"train: epoch {epoch:g}, step {trainer.step}: {training}"
     if counts is not None:
         Journal(trainer.run.journal).append(
             step=trainer.step,
@@ -156,7 +158,7 @@ def _record_epoch(trainer: Trainer, rates: Rates, last: TrainMetrics, counts: Er
         ),
         keep=trainer.runtime.keep_checkpoints,
     )
-    print(f"{said}, rate {rates.weights:g}, {last.images_per_second:.0f} images/s, {path.name} written", flush=True)
+    print(f"{said}, rate {rates.weights:g}, {path.name} written", flush=True)
 
 
 def write_kernels(trainer: Trainer) -> None:
