@@ -96,9 +96,9 @@ def sync_run(run: RunDirectory, *, status: str | None = None) -> Delivery:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # only now, for the import sets it to INFO
     uri = find_tracking_uri(run)
     client = MlflowClient(tracking_uri=uri)
     path = run.path / "mlflow.json"
