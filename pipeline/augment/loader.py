@@ -2,7 +2,8 @@
 
 import io
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,8 @@ from pipeline.augment.order import permute_epoch, select_evaluation, select_trai
 from pipeline.config import AugmentConfig
 from pipeline.distributed import World
 from pipeline.errors import RunError, check
+
+MAX_BATCHES_IN_FLIGHT = 8  # more than DALI ever prefetches
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +72,7 @@ class TrainLoader:
         self._batch_size = global_batch_size // world.world_size
         self._axes = build_color_axes(shard_set.info.color, config.color_scale)
         self._first_step = 0
+        self._handed_over: deque[npt.NDArray[np.int64]] = deque(maxlen=MAX_BATCHES_IN_FLIGHT)
         self._read_draws = lru_cache(maxsize=2)(self._sample_draws)  # two: prefetching crosses the end of an epoch
         self._stream = BatchStream(
             Graph(mean_image=shard_set.read_mean_image(), mean=config.mean, crop_pixels=config.crop_pixels),
@@ -107,6 +111,7 @@ class TrainLoader:
 
     def _read_batch(self, number: int) -> Samples:
         epoch, place, positions = self._select(self._first_step + number)
+        self._handed_over.append(positions)
         _, crops, shifts = self._read_draws(epoch)
         draws = positions
         if self._config.images_per_crop > 1:
@@ -123,7 +128,7 @@ class TrainLoader:
     def run(self, first_step: int, last_step: int) -> Iterator[Batch]:
         """Yield the batches of steps `first_step` to `last_step` - 1, counted from the start of training."""
         self._first_step = first_step
-        with naming_damage(self._split):
+        with naming_damage(self._split, self._handed_over):
             for number, images in enumerate(self._stream.run(last_step - first_step)):
                 positions = self._select(first_step + number)[2]
                 yield _join(images, self._split.labels, positions)
@@ -153,6 +158,7 @@ class EvaluationLoader:
         self._share = select_evaluation(len(self._split), rank=world.rank, world_size=world.world_size)
         fixed = build_views(views, image_pixels=shard_set.info.image_pixels, crop_pixels=config.crop_pixels)
         self._batch_size = max(1, batch_size // len(fixed))
+        self._handed_over: deque[npt.NDArray[np.int64]] = deque(maxlen=MAX_BATCHES_IN_FLIGHT)
         self._stream = BatchStream(
             Graph(
                 mean_image=shard_set.read_mean_image(),
@@ -174,18 +180,24 @@ class EvaluationLoader:
         return self._share[number * self._batch_size : (number + 1) * self._batch_size]
 
     def _read_batch(self, number: int) -> Samples:
-        return [self._split.read(int(position)) for position in self._select(number)], None
+        positions = self._select(number)
+        self._handed_over.append(positions)
+        return [self._split.read(int(position)) for position in positions], None
 
     def run(self) -> Iterator[Batch]:
         """Yield this rank's batches, with images (N, views, 3, H, W)."""
-        with naming_damage(self._split):
+        with naming_damage(self._split, self._handed_over):
             for number, images in enumerate(self._stream.run(len(self))):
                 yield _join(images, self._split.labels, self._select(number))
 
 
 @contextmanager
-def naming_damage(split: ShardSplit) -> Iterator[None]:
+def naming_damage(split: ShardSplit, handed_over: Iterable[npt.NDArray[np.int64]]) -> Iterator[None]:
     """Turn DALI's word on a picture that it cannot decode into one that names shard, offset and key.
+
+    Args:
+        split: where the pictures lie.
+        handed_over: positions of the batches that DALI got last; the damaged picture is one of them.
 
     Raises:
         RunError: a picture cannot be decoded.
@@ -195,7 +207,7 @@ def naming_damage(split: ShardSplit) -> Iterator[None]:
     except RuntimeError as error:
         if "decode" not in str(error):
             raise
-        for position in range(len(split)):
+        for position in (int(position) for positions in handed_over for position in positions):
             try:
                 Image.open(io.BytesIO(split.read(position).tobytes())).load()
             except (OSError, SyntaxError) as reason:

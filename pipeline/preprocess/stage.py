@@ -61,12 +61,14 @@ def preprocess(config: PreprocessConfig) -> ShardSetInfo:
         flush=True,
     )
     warn_without_simd()
+    claim = claim_output(config.out)
     try:
         results = _write_shards(config, source, total)
         info = _describe(config, source, results)
     except BaseException:  # what lies there is ours alone, and of no use unfinished
         shutil.rmtree(config.out, ignore_errors=True)
         raise
+    claim.unlink()
     size = sum(shard.size_bytes for split in info.splits.values() for shard in split.shards)
     kept = sum(split.num_images for split in info.splits.values())
     print(
@@ -89,6 +91,24 @@ def check_output_free(out: Path) -> None:
             f"--out {out} already holds {'a shard set' if whole else 'an unfinished shard set or something else'}: "
             "remove it or choose another directory"
         )
+
+
+def claim_output(out: Path) -> Path:
+    """Make the directory this process's own, so that of two that start at once neither removes the other's work.
+
+    Returns:
+        The file that says so, for removal at the end.
+
+    Raises:
+        InputError: another process was quicker.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    claim = out / ".preprocessing"
+    try:
+        claim.touch(exist_ok=False)
+    except FileExistsError as error:
+        raise InputError(f"--out {out} is being written by another process: wait for it, or choose another") from error
+    return claim
 
 
 def warn_without_simd() -> None:

@@ -41,7 +41,7 @@ def train(name: str, config: ExperimentConfig, runtime: RuntimeConfig) -> None:
     with join_world(runtime.device) as world:
         trainer = build_trainer(identity, runtime, shard_set, world)
         wait_for_all()  # whatever a rank has to refuse, it has refused before anything is written
-        if world.is_main:
+        if world.is_main and trainer.step < trainer.last_step:  # a start that trains nothing leaves no trace
             record_start(run, identity, runtime, shard_set, world)
         with feed_mlflow(run) if world.is_main else contextlib.nullcontext():
             run_epochs(trainer)

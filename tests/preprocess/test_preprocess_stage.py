@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.artifacts import read_shard_set
 from pipeline.errors import InputError
 from pipeline.options import PreprocessConfig
-from pipeline.preprocess.stage import check_output_free, preprocess
+from pipeline.preprocess.stage import check_output_free, claim_output, preprocess
 
 
 def read_all_files(root: Path) -> dict[str, bytes]:
@@ -169,3 +169,10 @@ def test_a_source_that_does_not_fit_leaves_no_output(tmp_path):
     with pytest.raises(InputError, match="no class folders"):
         preprocess(build_config(tmp_path / "source", tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_of_two_that_start_at_once_the_second_leaves_the_first_alone(tmp_path):
+    claim = claim_output(tmp_path / "set")
+    with pytest.raises(InputError, match="is being written by another process"):
+        claim_output(tmp_path / "set")
+    assert claim.is_file()
