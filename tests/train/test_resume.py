@@ -111,13 +111,15 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(train, uninterrup
     assert_equal_to_the_bit(read_newest(run), uninterrupted)
 
 
-def test_resuming_a_finished_run_changes_no_checkpoint(train, tmp_path):
+def test_resuming_a_finished_run_changes_no_checkpoint_and_records_no_start(train, tmp_path):
     run = tmp_path / "run"
     flags = (*SMALL_FLAGS, "--schedule.epochs=1")
     train(run, *flags)
-    before = {path: path.read_bytes() for path in find_checkpoints(run / "checkpoints")}
+    kept = [*find_checkpoints(run / "checkpoints"), run / "config.json"]
+    before = {path: path.read_bytes() for path in kept}
     train(run, *flags, "--resume")
-    assert {path: path.read_bytes() for path in find_checkpoints(run / "checkpoints")} == before
+    assert {path: path.read_bytes() for path in kept} == before
+    assert find_checkpoints(run / "checkpoints") == kept[:-1]
 
 
 def test_two_processes_stopped_and_resumed_end_as_two_under_torchrun_that_never_were(train, finished_run, tmp_path):
