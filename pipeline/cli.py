@@ -1,10 +1,7 @@
 """The command line: parses, starts one stage, and turns what a person can put right into one sentence."""
 
-import contextlib
 import errno
-import io
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,18 +14,33 @@ import tyro
 from pipeline.config import ExperimentConfig
 from pipeline.errors import InputError, RunError
 from pipeline.experiments import EXPERIMENTS, Experiment, get_experiment, get_status
-from pipeline.options import BenchConfig, DemoConfig, EvaluateConfig, PreprocessConfig, ReportConfig, RuntimeConfig
+from pipeline.options import (
+    DemoConfig,
+    EvaluateConfig,
+    InspectConfig,
+    MergeConfig,
+    PreprocessBenchConfig,
+    PreprocessConfig,
+    RepairConfig,
+    ReportConfig,
+    RuntimeConfig,
+    StatusConfig,
+    TrainBenchConfig,
+    VerifyConfig,
+)
+from pipeline.parsing import parse_words
 
 T = TypeVar("T")
 INPUT_ERROR_CODE, RUN_ERROR_CODE, INTERRUPTED_CODE = 2, 1, 130
 SECOND_SPEAKER_SECONDS = 5.0
 SYSTEM_ADVICE = {
     errno.ENOSPC: "make room on the disk of --out or of the run, then run it again (train: with --resume)",
+    errno.EDQUOT: "make room within your quota, then run it again (train: with --resume)",
     errno.EACCES: "choose files that you may read and directories that you may write to",
     errno.EROFS: "choose a directory on a disk that can be written to",
 }
 INTERRUPTED_ADVICE = {
-    "preprocess": ", the unfinished shard set was removed",
+    "preprocess": ", the same command goes on from here",
     "train": ", go on from the newest checkpoint with --resume",
     "demo": ", the same command goes on from here",
 }
@@ -45,15 +57,19 @@ def main(words: Sequence[str] | None = None) -> None:
     if not words or words[0] in ("-h", "--help"):
         print(format_help())
         return
-    name, rest = words[0], list(words[1:])
+    num_words = 2 if " ".join(words[:2]) in COMMANDS else 1
+    name, rest = " ".join(words[:num_words]), list(words[num_words:])
     if name not in COMMANDS:
-        fail(f"alexnet: unknown command {name!r}: choose one of {', '.join(COMMANDS)}")
+        fail(f"alexnet: unknown command {name!r}: choose one of {', '.join(n for n in COMMANDS if ' ' not in n)}")
     try:
         COMMANDS[name].start(rest)
     except (InputError, RunError) as error:
         if os.environ.get("LOCAL_RANK", "0") != "0":
             time.sleep(SECOND_SPEAKER_SECONDS)  # a mistake of all is said by the first, whose end ends the others
         fail(f"alexnet {name}: {error}", INPUT_ERROR_CODE if isinstance(error, InputError) else RUN_ERROR_CODE)
+    except BrokenPipeError:  # whoever reads has enough
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - Python would flush into the pipe once more
+        sys.exit(INTERRUPTED_CODE)
     except OSError as error:  # a full disk, a directory without permission, a file that vanished
         advice = SYSTEM_ADVICE.get(error.errno or 0, "look at that file or connection, then try again")
         fail(f"alexnet {name}: {error}: {advice}", RUN_ERROR_CODE)
@@ -86,35 +102,9 @@ def format_help() -> str:
 
 
 def parse(kind: type[T], words: list[str], *, prog: str, description: str | None = None, positional: bool = False) -> T:
-    """Parse words into a dataclass with tyro; what does not fit becomes one `InputError`.
-
-    Args:
-        kind: the dataclass.
-        words: of the command line, after the command.
-        prog: command's name in the help.
-        description: first lines of the help; the summary of the command by default.
-        positional: take required fields without a flag.
-    """
-    markers = (tyro.conf.PositionalRequiredArgs, tyro.conf.PositionalMetavarFromFieldName) if positional else ()
-    summary = COMMANDS[prog.split(maxsplit=1)[0]].summary
-    panel = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(panel):
-            return tyro.cli(
-                kind, args=words, prog=f"alexnet {prog}", description=description or summary, config=markers
-            )
-    except SystemExit as end:
-        if end.code in (0, None):
-            raise
-        raise InputError(f"{flatten_panel(panel.getvalue())} (see `alexnet {prog} --help`)") from end
-
-
-def flatten_panel(panel: str) -> str:
-    """Tyro's framed message as a sentence, without the help texts that it repeats."""
-    lines = [line.rstrip("│ ")[2:] for line in panel.splitlines()[1:]]  # a title, then two columns of frame
-    kept = [line.strip() for line in lines if not re.match(r"( {8}|[─-]|For full helptext|.* --help$)", line)]
-    sentence = re.split(r" Argument helptext:| Got errors:", " ".join(filter(None, kept)))[0]
-    return re.sub(r"^Error parsing [\w.]+: (?=--)", "", sentence)
+    """Parse the words of a command; its summary is the description where none is given."""
+    summary = (COMMANDS.get(prog) or COMMANDS[prog.split(maxsplit=1)[0]]).summary
+    return parse_words(kind, words, prog=f"alexnet {prog}", description=description or summary, positional=positional)
 
 
 def split_experiment(words: list[str], *, command: str) -> tuple[Experiment, list[str]]:
@@ -144,10 +134,60 @@ def format_experiments() -> str:
 
 def start_preprocess(words: list[str]) -> None:
     """Pack pictures into shards."""
+    if words and not words[0].startswith("-"):
+        verbs = [name.split()[1] for name in COMMANDS if name.startswith("preprocess ")]
+        raise InputError(f"unknown {words[0]!r}: choose one of {', '.join(verbs)}, or pass --source and --out")
     config = parse(PreprocessConfig, words, prog="preprocess")
     from pipeline.preprocess.stage import preprocess
 
     preprocess(config)
+
+
+def start_merge(words: list[str]) -> None:
+    """Describe a shard set whose parts are done."""
+    config = parse(MergeConfig, words, prog="preprocess merge", positional=True)
+    from pipeline.preprocess.stage import merge
+
+    merge(config)
+
+
+def start_status(words: list[str]) -> None:
+    """Say how far a shard set is."""
+    config = parse(StatusConfig, words, prog="preprocess status", positional=True)
+    from pipeline.preprocess.status import show_status
+
+    show_status(config)
+
+
+def start_verify(words: list[str]) -> None:
+    """Prove a shard set."""
+    config = parse(VerifyConfig, words, prog="preprocess verify", positional=True)
+    from pipeline.preprocess.verify import verify
+
+    if not verify(config):
+        sys.exit(RUN_ERROR_CODE)
+
+
+def start_repair(words: list[str]) -> None:
+    """Mend a shard set."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Arguments(RepairConfig):
+        shards: tyro.conf.Positional[Path]
+        """Shard set."""
+
+    config = parse(Arguments, words, prog="preprocess repair")
+    from pipeline.preprocess.repair import repair
+
+    repair(config)
+
+
+def start_inspect(words: list[str]) -> None:
+    """Show samples of a shard set."""
+    config = parse(InspectConfig, words, prog="preprocess inspect", positional=True)
+    from pipeline.preprocess.inspect import inspect
+
+    inspect(config)
 
 
 def start_train(words: list[str]) -> None:
@@ -243,11 +283,29 @@ def start_demo(words: list[str]) -> None:
 
 
 def start_bench(words: list[str]) -> None:
-    """Time loader and training step."""
-    config = parse(BenchConfig, words, prog="bench")
-    from pipeline.launch.bench import bench
+    """Say which benchmarks there are."""
+    names = [name for name in COMMANDS if name.startswith("bench ")]
+    if words and words[0] in ("-h", "--help"):
+        lines = [f"  {name:<16}  {COMMANDS[name].summary}" for name in names]
+        print("\n".join(["usage: alexnet bench STAGE ...", "", COMMANDS["bench"].summary, "", *lines]))
+        sys.exit(0)
+    raise InputError(f"name what to time: {' or '.join(names)}")
 
-    bench(config)
+
+def start_bench_preprocess(words: list[str]) -> None:
+    """Time preprocessing and its peers."""
+    config = parse(PreprocessBenchConfig, words, prog="bench preprocess")
+    from pipeline.launch.bench_preprocess import bench_preprocess
+
+    bench_preprocess(config)
+
+
+def start_bench_train(words: list[str]) -> None:
+    """Time loader and training step."""
+    config = parse(TrainBenchConfig, words, prog="bench train")
+    from pipeline.launch.bench_train import bench_train
+
+    bench_train(config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,8 +318,13 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "preprocess": Command(
-        "class folders of pictures → verified shards of 256×256 JPEGs and their statistics", start_preprocess
+        "ImageNet's archives or class folders → proved shards of 256×256 pictures, statistics", start_preprocess
     ),
+    "preprocess status": Command("how far a shard set is, and the command that does the rest", start_status),
+    "preprocess merge": Command("describes a shard set whose parts are all done", start_merge),
+    "preprocess verify": Command("proves a shard set by its checksums; --deep decodes every picture", start_verify),
+    "preprocess repair": Command("packs anew what is missing or damaged in a shard set", start_repair),
+    "preprocess inspect": Command("a contact sheet of a shard set's pictures with their classes", start_inspect),
     "train": Command("an experiment on a shard set → checkpoints, journal, MLflow", start_train),
     "evaluate": Command("a run's newest checkpoint → exact errors, saved predictions", start_evaluate),
     "report": Command("runs → a page that sets the paper's numbers beside the measured ones", start_report),
@@ -269,6 +332,8 @@ COMMANDS: dict[str, Command] = {
     "describe": Command("prints an experiment's layers: shapes, parameters, multiply-adds, memory", start_describe),
     "sync": Command("brings a run's journal to MLflow, when the server was away", start_sync),
     "doctor": Command("looks at this machine and says what to mend", start_doctor),
-    "bench": Command("times the loader and the training step on this machine", start_bench),
+    "bench": Command("times a stage on this machine: one of the two below", start_bench),
+    "bench preprocess": Command("preprocessing beside its peers and beside the codecs alone", start_bench_preprocess),
+    "bench train": Command("the loader and the training step, alone and together", start_bench_train),
     "demo": Command("every stage on handwritten digits, in minutes, without a download", start_demo),
 }

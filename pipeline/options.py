@@ -1,7 +1,8 @@
 """What must not change numbers: what each command reads, writes and may use."""
 
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +10,14 @@ from pipeline.errors import check
 
 Device = Literal["auto", "cpu", "cuda"]
 """Where the network runs; `auto` takes the GPU when there is one."""
+Split = Literal["train", "val", "test"]
+Layout = Literal["ilsvrc2012", "ilsvrc2010", "folders", "cifar10", "fashion-mnist"]
+"""What a source is: official archives, class folders (or a tar of them), or torchvision's files."""
+Resize = Literal["crop", "warp"]
+Encoding = Literal["jpeg", "jpeg-420", "raw", "png"]
+
+MAX_JPEG_QUALITY = 100
+MIN_PIXELS, MAX_PIXELS = 8, 4096
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,28 +49,154 @@ class RuntimeConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PreprocessConfig:
-    """What the preprocess stage reads, writes and allows."""
+class PackingConfig:
+    """What decides the bytes of a shard set, besides the pictures."""
 
-    source: Path
-    """Folder with train/CLASS/NAME and val/CLASS/NAME, or with CLASS/NAME."""
-    out: Path
-    """Shard set to write; must not exist yet."""
+    layout: Layout | None = None
+    """What the source is; None looks at its files."""
+    allow_partial: bool = False
+    """Accept fewer classes or pictures than the official data set has, or classes in one split only."""
     val_fraction: float | None = None
-    """Share of the training pictures to hold out as val where the source has no val/."""
-    images_per_shard: int = 5000
-    """Pictures in one tar file; a worker packs a whole tar, so take fewer for a small set on many cores."""
-    workers: int = len(os.sched_getaffinity(0))
-    """Processes that decode, resize and encode."""
-    max_dropped: float = 0.001
-    """Largest share of undecodable pictures before the run stops."""
+    """Share of the training pictures to hold out as val where the source has no val."""
+    resize: Resize = "crop"
+    """Shorter side to --pixels and the central square, as the paper; or the whole picture warped, as Caffe."""
+    encoding: Encoding = "jpeg"
+    """How pictures are stored: JPEG with full (4:4:4) or halved (4:2:0) colour, raw uint8, or lossless PNG."""
+    quality: int = 95
+    """Quality of the JPEGs."""
+    pixels: int = 256
+    """Height and width of the stored pictures."""
+    images_per_shard: int | None = None
+    """Pictures in one tar file, packed by one worker; None takes 64 to 5000, so that a split has about 64 files."""
     seed: int = 0
     """Seeds the shuffle and the hold-out."""
 
     def __post_init__(self) -> None:
-        check(self.images_per_shard > 0, f"--images-per-shard must be positive, found {self.images_per_shard}")
+        check(
+            self.val_fraction is None or 0 < self.val_fraction < 1,
+            f"--val-fraction must lie between 0 and 1, found {self.val_fraction}",
+        )
+        check(1 <= self.quality <= MAX_JPEG_QUALITY, f"--quality must lie in [1, 100], found {self.quality}")
+        check(MIN_PIXELS <= self.pixels <= MAX_PIXELS, f"--pixels must lie in [8, 4096], found {self.pixels}")
+        check(
+            self.images_per_shard is None or self.images_per_shard > 0,
+            f"--images-per-shard must be positive, found {self.images_per_shard}",
+        )
+        check(self.seed >= 0, f"--seed must not be negative, found {self.seed}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreprocessConfig(PackingConfig):
+    """What the preprocess stage reads, writes and allows."""
+
+    source: Path
+    """Folder with the official archives, train/CLASS/NAME and val/CLASS/NAME, or CLASS/NAME; or such a tar."""
+    out: Path
+    """Shard set to write; one that was begun with the same flags is gone on with."""
+    part: str | None = None
+    """I/N does only part I of N, counted from 0, on any machine that sees --out; the last one to end merges them."""
+    workers: int = len(os.sched_getaffinity(0))
+    """Processes that decode, resize and encode."""
+    max_dropped: float = 0.001
+    """Largest share of undecodable pictures before the run stops."""
+    json: bool = False
+    """Print the summary as JSON on standard output, all else on standard error."""
+
+    def __post_init__(self) -> None:
+        super(PreprocessConfig, self).__post_init__()  # slots make a second class, which a bare super() would miss
         check(self.workers > 0, f"--workers must be positive, found {self.workers}")
         check(0 <= self.max_dropped <= 1, f"--max-dropped must lie in [0, 1], found {self.max_dropped}")
+        self.parse_part()
+
+    def parse_part(self) -> tuple[int, int]:
+        """Number of this part, from 0, and how many there are; (0, 1) for all."""
+        if self.part is None:
+            return 0, 1
+        found = re.fullmatch(r"(\d+)/(\d+)", self.part)
+        number, num_parts = (int(found[1]), int(found[2])) if found else (0, 0)
+        check(number < num_parts, f"--part must be I/N with I from 0 to N - 1, such as 0/4 to 3/4, found {self.part!r}")
+        return number, num_parts
+
+    @property
+    def packing(self) -> PackingConfig:
+        """The fields that decide bytes."""
+        return PackingConfig(**{field.name: getattr(self, field.name) for field in fields(PackingConfig)})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MergeConfig:
+    """What `preprocess merge` describes."""
+
+    shards: Path
+    """Shard set whose parts are all done."""
+    max_dropped: float = 0.001
+    """Largest share of undecodable pictures."""
+
+    def __post_init__(self) -> None:
+        check(0 <= self.max_dropped <= 1, f"--max-dropped must lie in [0, 1], found {self.max_dropped}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StatusConfig:
+    """What `preprocess status` looks at."""
+
+    shards: Path
+    """Shard set that is being made."""
+    json: bool = False
+    """Print JSON."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerifyConfig:
+    """What `preprocess verify` proves."""
+
+    shards: Path
+    """Shard set."""
+    deep: bool = False
+    """Decode every picture, too, and compute the statistics again."""
+    workers: int = len(os.sched_getaffinity(0))
+    """Processes that read and decode."""
+    json: bool = False
+    """Print JSON."""
+
+    def __post_init__(self) -> None:
+        check(self.workers > 0, f"--workers must be positive, found {self.workers}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RepairConfig:
+    """What `preprocess repair` mends."""
+
+    shards: Path
+    """Shard set."""
+    source: Path
+    """Pictures that it was made from."""
+    workers: int = len(os.sched_getaffinity(0))
+    """Processes that read, decode and encode."""
+
+    def __post_init__(self) -> None:
+        check(self.workers > 0, f"--workers must be positive, found {self.workers}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InspectConfig:
+    """What `preprocess inspect` shows."""
+
+    shards: Path
+    """Shard set."""
+    out: Path = Path("contact-sheet.png")
+    """Picture to write; must not exist yet."""
+    split: Split = "train"
+    """Split to take pictures from."""
+    num_images: int = 48
+    """Pictures on the sheet, spread over the classes."""
+    seed: int = 0
+    """Seeds the choice."""
+    json: bool = False
+    """Print what the set holds as JSON."""
+
+    def __post_init__(self) -> None:
+        check(self.num_images > 0, f"--num-images must be positive, found {self.num_images}")
         check(self.seed >= 0, f"--seed must not be negative, found {self.seed}")
 
 
@@ -73,7 +208,7 @@ class EvaluateConfig:
     """Run directory that `alexnet train` wrote."""
     data: Path | None = None
     """Shard set, if it has moved since training."""
-    split: Literal["train", "val", "test"] = "val"
+    split: Split = "val"
     """Split whose pictures are classified."""
     views: tuple[Literal["center", "ten"], ...] = ("center", "ten")
     """Views of each picture whose probabilities are averaged: the centre patch, or ten patches."""
@@ -116,7 +251,7 @@ class DemoConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BenchConfig:
+class TrainBenchConfig:
     """What is timed, and where the numbers go."""
 
     data: Path | None = None
@@ -138,3 +273,29 @@ class BenchConfig:
         check(self.batch_size > 0, f"--batch-size must be positive, found {self.batch_size}")
         check(self.num_steps > 0, f"--num-steps must be positive, found {self.num_steps}")
         check(self.num_threads > 0, f"--num-threads must be positive, found {self.num_threads}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreprocessBenchConfig:
+    """What is timed, and where the numbers go."""
+
+    source: Path | None = None
+    """Folder that holds pictures, at any depth; None paints noise first, into a temporary folder."""
+    out: Path = Path("results/preprocess")
+    """Directory for the JSON file and its tables."""
+    num_sampled: int = 200
+    """Pictures that each variant goes through, the same for all."""
+    num_rounds: int = 5
+    """Times that it does; the quickest counts, which other work on the machine disturbed least."""
+    num_packed: int = 6000
+    """Pictures that the whole stage packs with one worker and with two, repeated from the source as needed."""
+    peer_python: Path | None = None
+    """Python of an environment with plain Pillow and img2dataset, which cannot live beside Pillow-SIMD."""
+
+    def __post_init__(self) -> None:
+        check(self.num_sampled > 0, f"--num-sampled must be positive, found {self.num_sampled}")
+        check(self.num_rounds > 0, f"--num-rounds must be positive, found {self.num_rounds}")
+        check(
+            self.num_packed >= 3 * self.num_sampled + 3,
+            f"--num-packed must be more than three times --num-sampled {self.num_sampled}, found {self.num_packed}",
+        )

@@ -1,9 +1,12 @@
 """Real pictures, shards and runs that the tests share; made once a session, below pytest's own folder."""
 
 import dataclasses
+import io
+import multiprocessing
 import os
 import subprocess
 import sys
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if "gpu" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="torch sees no GPU here; on a machine with one: make test-gpu"))
+
+
+def pytest_collection_finish() -> None:
+    """Start the process that those of the tests are forked from, with all that they import."""
+    users = [module for name in ("ranks", "small_sets") if (module := sys.modules.get(name))]
+    if users:
+        multiprocessing.set_forkserver_preload([name for module in users for name in module.PRELOAD])
+        forkserver.ensure_running()
 
 
 def paint_picture(generator: np.random.Generator, width: int, height: int) -> Image.Image:
@@ -56,6 +67,54 @@ def shard_set(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Shard
     """The shard set made of `pictures`, in several shards. Read only."""
     out = tmp_path_factory.mktemp("shards") / "set"
     preprocess(PreprocessConfig(source=pictures, out=out, images_per_shard=20, workers=2))
+    return read_shard_set(out)
+
+
+@pytest.fixture(scope="session")
+def few_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small pictures of three classes, 18 to train and 6 to validate; one is in CMYK, one is no picture. Read only."""
+    root = tmp_path_factory.mktemp("few_pictures")
+    generator = np.random.default_rng(13)
+    for split, count in (("train", 6), ("val", 2)):
+        for name in "abc":
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                width, height = generator.integers(40, 90, 2).tolist()
+                paint_picture(generator, width, height).save(root / split / name / f"{number}.JPEG")
+    paint_picture(generator, 60, 50).convert("CMYK").save(root / "train" / "b" / "1.JPEG")
+    (root / "train" / "c" / "5.JPEG").write_text("moved permanently")
+    return root
+
+
+@pytest.fixture(scope="session")
+def few_set(few_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    """The shard set made of `few_pictures`: six shards of 32x32 pictures. Read only."""
+    out = tmp_path_factory.mktemp("few_set") / "set"
+    preprocess(
+        PreprocessConfig(source=few_pictures, out=out, pixels=32, images_per_shard=5, max_dropped=0.1, workers=2)
+    )
+    return read_shard_set(out)
+
+
+@pytest.fixture(scope="session")
+def slow_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of which each takes a while, so that a test finds the command at work: 40 and 8. Read only."""
+    root = tmp_path_factory.mktemp("slow_pictures")
+    buffer = io.BytesIO()
+    paint_picture(np.random.default_rng(17), 1400, 1400).save(buffer, "PNG", compress_level=1)
+    for split, count in (("train", 20), ("val", 4)):
+        for name in "ab":
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                (root / split / name / f"{number}.png").write_bytes(buffer.getvalue())
+    return root
+
+
+@pytest.fixture(scope="session")
+def slow_set(slow_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    """The shard set made of `slow_pictures`: twelve shards of 32x32 pictures. Read only."""
+    out = tmp_path_factory.mktemp("slow_set") / "set"
+    preprocess(PreprocessConfig(source=slow_pictures, out=out, pixels=32, images_per_shard=4, workers=2))
     return read_shard_set(out)
 
 

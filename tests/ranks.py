@@ -18,7 +18,7 @@ LIMIT_SECONDS = 120
 LAST_WORD_SECONDS = 10
 
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["pipeline.train.stage", "pipeline.evaluate.stage", "mlflow"])
+PRELOAD = ("pipeline.train.stage", "pipeline.evaluate.stage", "mlflow")
 
 
 def run_rank(words: tuple[str, ...], environment: dict[str, str], output: str) -> None:

@@ -6,8 +6,9 @@ import pytest
 from conftest import run_command
 
 from pipeline.artifacts import ShardSet
-from pipeline.cli import COMMANDS, flatten_panel, main
+from pipeline.cli import COMMANDS, main
 from pipeline.experiments import EXPERIMENTS
+from pipeline.parsing import flatten_panel
 
 
 def fail(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -108,7 +109,7 @@ MISTAKES = {
         "/no/such/set is not a directory",
         "alexnet preprocess",
     ),
-    "a missing source": (["preprocess", "--source", "/no/such", "--out", "y"], "/no/such is not a directory", ""),
+    "a missing source": (["preprocess", "--source", "/no/such", "--out", "y"], "/no/such does not exist", ""),
     "a missing run": (["evaluate", "/no/such/run"], "/no/such/run has no config.json", "alexnet train"),
     "a missing run for the report": (["report", "/no/such/run"], "/no/such/run has no config.json", ""),
     "a missing run for sync": (["sync", "/no/such/run"], "/no/such/run has no config.json", ""),

@@ -8,7 +8,7 @@ import pytest
 from pipeline.config import AugmentConfig, LinearConfig, PlateauConfig, ScheduleConfig
 from pipeline.errors import InputError
 from pipeline.experiments import EXPERIMENTS
-from pipeline.options import BenchConfig, DemoConfig, EvaluateConfig, PreprocessConfig, RuntimeConfig
+from pipeline.options import DemoConfig, EvaluateConfig, PreprocessConfig, RuntimeConfig, TrainBenchConfig
 
 HERE = Path()
 NAN = float("nan")
@@ -28,7 +28,7 @@ GOOD = {
     "preprocess": PreprocessConfig(source=HERE, out=HERE),
     "evaluate": EvaluateConfig(run=HERE),
     "demo": DemoConfig(),
-    "bench": BenchConfig(),
+    "bench": TrainBenchConfig(),
 }
 
 

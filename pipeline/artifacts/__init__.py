@@ -1,23 +1,46 @@
 """What lies on disk between the stages, and how it is read and written."""
 
-from pipeline.artifacts.files import from_json, read_json, sync_directory, to_json, write_bytes, write_json
+from pipeline.artifacts.files import (
+    from_json,
+    read_json,
+    sync_directory,
+    temporary_path,
+    to_json,
+    to_npy,
+    write_bytes,
+    write_json,
+)
 from pipeline.artifacts.run_directory import EvaluationRecord, RunDirectory, RunRecord, Start
 from pipeline.artifacts.shard_set import (
     FORMAT_VERSION,
+    LEDGER,
+    MEAN_IMAGE,
+    REPAIR_ADVICE,
+    SPLITS,
+    STATISTICS_PICTURE,
+    WORK_FOLDER,
     ClassInfo,
     ColorComponents,
     ShardInfo,
     ShardSet,
     ShardSetInfo,
     ShardSplit,
-    Split,
     SplitInfo,
-    mean_image_path,
+    compare_file,
+    read_format_version,
+    read_proved,
     read_shard_set,
 )
+from pipeline.options import Split
 
 __all__ = [
     "FORMAT_VERSION",
+    "LEDGER",
+    "MEAN_IMAGE",
+    "REPAIR_ADVICE",
+    "SPLITS",
+    "STATISTICS_PICTURE",
+    "WORK_FOLDER",
     "ClassInfo",
     "ColorComponents",
     "EvaluationRecord",
@@ -30,12 +53,16 @@ __all__ = [
     "Split",
     "SplitInfo",
     "Start",
+    "compare_file",
     "from_json",
-    "mean_image_path",
+    "read_format_version",
     "read_json",
+    "read_proved",
     "read_shard_set",
     "sync_directory",
+    "temporary_path",
     "to_json",
+    "to_npy",
     "write_bytes",
     "write_json",
 ]

@@ -1,10 +1,14 @@
 """Files that appear whole or not at all, and JSON that is proved when it is read."""
 
+import io
 import json
 import os
+import socket
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import InputError, check
@@ -16,7 +20,7 @@ MAX_QUOTED_CHARACTERS = 60
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file that appears whole or not at all, even after a power cut; parents are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -26,6 +30,11 @@ def write_bytes(path: Path, content: bytes) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync_directory(path.parent)
+
+
+def temporary_path(path: Path) -> Path:
+    """Where this process, and no other on any node, writes a file before it takes its place."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
 
 
 def sync_directory(path: Path) -> None:
@@ -46,6 +55,13 @@ def to_json(value: Any) -> bytes:
     """Indented JSON of a dataclass or plain value."""
     plain = TypeAdapter(type(value)).dump_python(value, mode="json")
     return (json.dumps(plain, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def to_npy(array: npt.NDArray[Any]) -> bytes:
+    """An array as a NumPy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def read_json(path: Path, kind: type[T]) -> T:

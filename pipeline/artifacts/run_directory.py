@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.artifacts.files import read_json
-from pipeline.artifacts.shard_set import Split
 from pipeline.config import ExperimentConfig
 from pipeline.errors import check
+from pipeline.options import Layout, PackingConfig, Split
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +40,10 @@ class RunRecord:
     config: ExperimentConfig
     data: str
     data_digest: str
-    data_layout: str
+    data_layout: Layout
+    data_complete: bool
+    data_packing: PackingConfig
+    num_dropped_images: int
     num_train_images: int
     num_val_images: int
     starts: tuple[Start, ...]

@@ -2,18 +2,27 @@
 
 import hashlib
 import io
+import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.artifacts.files import read_json, to_json
-from pipeline.errors import check
+from pipeline.errors import InputError, check
+from pipeline.options import Layout, PackingConfig, Split
 
-Split = Literal["train", "val", "test"]
-FORMAT_VERSION = 1
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+FORMAT_VERSION = 2
+WORK_FOLDER = ".work"
+"""Where an unfinished shard set keeps its state; gone from a finished one."""
+MEAN_IMAGE = "statistics/mean_image.npy"
+STATISTICS_PICTURE = "statistics/statistics.svg"
+LEDGER = "ledger.jsonl"
+REPAIR_ADVICE = "restore it, or run `alexnet preprocess repair` with the pictures that the set was made from"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,13 +35,14 @@ class ClassInfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardInfo:
-    """One tar file, with `NAME.idx` (DALI's text index) and `NAME.npy` (ours: offset, size, label, key) beside it."""
+    """One tar file, with `NAME.npy` (our index: offset, size, label, key) and `NAME.idx` (DALI's) beside it."""
 
     name: str
     num_images: int
     size_bytes: int
     sha256: str
     index_sha256: str
+    dali_index_sha256: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,30 +57,34 @@ class SplitInfo:
 class ColorComponents:
     """Statistics of the training set's RGB values, on the 0-255 scale.
 
-    Eigenvectors (3, 3) are those of the covariance, by column; eigenvalues (3,) fall.
+    Eigenvectors (3, 3) are those of the covariance, by column; eigenvalues (3,) fall; their roots are the standard
+    deviations (3,) along the eigenvectors.
     """
 
     mean: tuple[float, ...]
     covariance: tuple[tuple[float, ...], ...]
     eigenvalues: tuple[float, ...]
     eigenvectors: tuple[tuple[float, ...], ...]
+    standard_deviations: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardSetInfo:
-    """`dataset.json`: written last, so that its presence says the set is whole; `digest` covers all the rest."""
+    """`dataset.json`: written last, so that its presence says the set is whole; `digest` covers all the rest.
+
+    `complete` says that the source was proved to be the whole of an official data set; `files` holds the SHA-256 of
+    every file that is not a shard.
+    """
 
     format_version: int
-    layout: str
+    layout: Layout
+    complete: bool
     classes: tuple[ClassInfo, ...]
     splits: dict[Split, SplitInfo]
     num_dropped: int
-    image_pixels: int
-    encoding: str
-    resize: str
-    shuffle_seed: int
+    packing: PackingConfig
     color: ColorComponents
-    mean_image_sha256: str
+    files: dict[str, str]
     tools: dict[str, str]
     digest: str = ""
 
@@ -92,13 +106,7 @@ class ShardSet:
         Raises:
             InputError: the file is missing or not the one that belongs to this set.
         """
-        path = mean_image_path(self.path)
-        check(path.is_file(), f"{path} does not exist: restore it or run `alexnet preprocess` again")
-        content = path.read_bytes()
-        check(
-            hashlib.sha256(content).hexdigest() == self.info.mean_image_sha256,
-            f"{path} is not the mean image that dataset.json describes: restore it or run `alexnet preprocess` again",
-        )
+        content = read_proved(self.path / MEAN_IMAGE, self.info.files[MEAN_IMAGE])
         mean: npt.NDArray[np.float32] = np.load(io.BytesIO(content))
         return mean
 
@@ -112,12 +120,31 @@ class ShardSet:
             split in self.info.splits,
             f"{self.path} has no split {split!r}, only {', '.join(self.info.splits)}",
         )
-        return ShardSplit(self.path / split, self.info.splits[split])
+        return ShardSplit(self.path / split, self.info.splits[split], self.info.packing)
 
 
-def mean_image_path(shard_set: Path) -> Path:
-    """Where a shard set keeps its mean image."""
-    return shard_set / "statistics" / "mean_image.npy"
+def compare_file(path: Path, sha256: str) -> str | None:
+    """What is wrong with a file, None if nothing is."""
+    if not path.is_file():
+        return "is missing"
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    return None if found == sha256 else f"has SHA-256 {found[:12]}…, expected {sha256[:12]}…"
+
+
+def read_proved(path: Path, sha256: str) -> bytes:
+    """Read a file of a shard set.
+
+    Raises:
+        InputError: the file is missing or not the one that `dataset.json` describes.
+    """
+    check(path.is_file(), f"{path} does not exist: {REPAIR_ADVICE}")
+    content = path.read_bytes()
+    check(
+        hashlib.sha256(content).hexdigest() == sha256,
+        f"{path} is not the file that dataset.json describes: {REPAIR_ADVICE}",
+    )
+    return content
 
 
 def read_shard_set(path: Path) -> ShardSet:
@@ -127,16 +154,19 @@ def read_shard_set(path: Path) -> ShardSet:
         InputError: the directory or the file is missing, or the digest does not match.
     """
     check(path.is_dir(), f"{path} is not a directory: pass the directory that `alexnet preprocess` wrote")
+    file = path / "dataset.json"
+    if not file.is_file():
+        begun = (path / WORK_FOLDER).is_dir()
+        raise InputError(
+            f"{path} has no dataset.json, so it is no finished shard set: "
+            f"{f'see `alexnet preprocess status {path}`' if begun else 'run `alexnet preprocess` first'}"
+        )
+    found = read_format_version(file)
     check(
-        (path / "dataset.json").is_file(),
-        f"{path} has no dataset.json, so it is no finished shard set: run `alexnet preprocess` first",
+        found == FORMAT_VERSION,
+        f"{file} has format {found}, expected {FORMAT_VERSION}: run `alexnet preprocess` into a new directory",
     )
-    info = read_json(path / "dataset.json", ShardSetInfo)
-    check(
-        info.format_version == FORMAT_VERSION,
-        f"{path}/dataset.json has format {info.format_version}, expected {FORMAT_VERSION}: "
-        "run `alexnet preprocess` again",
-    )
+    info = read_json(file, ShardSetInfo)
     check(
         info.digest == info.compute_digest(),
         f"{path}/dataset.json does not match its own digest, so it was changed after it was written: restore it",
@@ -144,12 +174,22 @@ def read_shard_set(path: Path) -> ShardSet:
     return ShardSet(path, info)
 
 
+def read_format_version(file: Path) -> object:
+    """Format version in a JSON file, None where it has none; read first, for the rest may differ with it."""
+    try:
+        plain = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{file} is not valid JSON ({error}): restore it") from error
+    return plain.get("format_version") if isinstance(plain, dict) else None
+
+
 class ShardSplit:
     """Random access to the pictures of one split, by their position in it. Shards are mapped, not read."""
 
-    def __init__(self, path: Path, info: SplitInfo) -> None:
+    def __init__(self, path: Path, info: SplitInfo, packing: PackingConfig) -> None:
         self.path = path
         self.info = info
+        self._raw_shape = (packing.pixels, packing.pixels, 3) if packing.encoding == "raw" else None
         indexes = [self._read_index(shard) for shard in info.shards]
         self._firsts = np.cumsum([0] + [len(index) for index in indexes])
         self._indexes = indexes
@@ -158,13 +198,7 @@ class ShardSplit:
         """(N,) int64 label of each picture."""
 
     def _read_index(self, shard: ShardInfo) -> npt.NDArray[Any]:
-        path = self.path / f"{shard.name}.npy"
-        check(path.is_file(), f"{path} does not exist: restore it or run `alexnet preprocess` again")
-        content = path.read_bytes()
-        check(
-            hashlib.sha256(content).hexdigest() == shard.index_sha256,
-            f"{path} is not the index that dataset.json describes: restore it or run `alexnet preprocess` again",
-        )
+        content = read_proved(self.path / f"{shard.name}.npy", shard.index_sha256)
         index: npt.NDArray[Any] = np.load(io.BytesIO(content))
         return index
 
@@ -173,8 +207,7 @@ class ShardSplit:
         found = path.stat().st_size if path.is_file() else None
         check(
             found == shard.size_bytes,
-            f"{path} has {found if found is not None else 'no'} bytes, expected {shard.size_bytes}: "
-            "restore it or run `alexnet preprocess` again",
+            f"{path} has {found if found is not None else 'no'} bytes, expected {shard.size_bytes}: {REPAIR_ADVICE}",
         )
         return np.memmap(path, dtype=np.uint8, mode="r")
 
@@ -186,10 +219,12 @@ class ShardSplit:
         return shard, self._indexes[shard][position - self._firsts[shard]]
 
     def read(self, position: int) -> npt.NDArray[np.uint8]:
-        """Encoded bytes of a picture, (num_bytes,) uint8."""
+        """Encoded bytes of a picture, (num_bytes,) uint8; of a raw set its pixels, (side, side, 3) uint8."""
         shard, entry = self._find(position)
-        start = int(entry["offset"])
-        return self._maps[shard][start : start + int(entry["size"])]
+        end = int(entry["offset"]) + int(entry["size"])
+        if self._raw_shape:
+            return self._maps[shard][end - math.prod(self._raw_shape) : end].reshape(self._raw_shape)
+        return self._maps[shard][int(entry["offset"]) : end]
 
     def key(self, position: int) -> str:
         """Key of a picture: class folder and name of its source file."""

@@ -27,7 +27,7 @@ def build_color_axes(
     eigenvalues = np.array(components.eigenvalues)
     lengths = {
         "none": np.zeros(3),
-        "std": np.sqrt(eigenvalues),
+        "std": np.array(components.standard_deviations),
         "eigenvalue": eigenvalues / MAX_PIXEL**2 * MAX_PIXEL,
     }
     axes: npt.NDArray[np.float64] = np.array(components.eigenvectors) * lengths[scale]

@@ -48,16 +48,19 @@ class Graph:
         mean: the part of it that is subtracted: its centre, or what lies under the patch.
         crop_pixels: side of a patch.
         fixed: patches of every picture; None takes one patch per picture, where its draws say.
+        raw: samples are pixels, which need no decoding.
     """
 
     mean_image: npt.NDArray[np.float32]
     mean: Literal["centered", "cropped"]
     crop_pixels: int
     fixed: FixedViews | None = None
+    raw: bool = False
 
 
 Samples = tuple[Sequence[npt.NDArray[np.uint8]], Draws | None]
-"""One batch on its way into the graph: N arrays of JPEG bytes, and their draws unless the views are fixed."""
+"""One batch on its way into the graph: N arrays of encoded bytes, or of (side, side, 3) pixels; and their draws, unless
+the views are fixed."""
 
 
 class BatchStream:
@@ -151,23 +154,31 @@ def _build_graph(graph: Graph, feed: Callable[[int], tuple[Any, ...]], *, on_gpu
             num_outputs=5,
             batch=True,
             dtype=[types.UINT8, types.INT32, types.INT32, types.FLOAT, types.FLOAT],
-            ndim=[1, 1, 0, 1, 1],
+            ndim=[3 if graph.raw else 1, 1, 0, 1, 1],
         )
-        images = fn.decoders.image_slice(encoded, start=start, shape=patch, axis_names="HW", **decoding)
+        if graph.raw:
+            images = _move(fn.slice(encoded, start=start, shape=patch, axes=[0, 1]), device)
+        else:
+            images = fn.decoders.image_slice(encoded, start=start, shape=patch, axis_names="HW", **decoding)
         mean = cut_mean(middle, middle)
         if graph.mean == "cropped":
             whole_mean = types.Constant(graph.mean_image, device=device)
             mean = fn.slice(whole_mean, start=start, shape=patch, axes=[0, 1])
         return _finish(images - mean, mirror=mirror, mean=-shift, std=divisor)
 
-    (encoded,) = fn.external_source(source=feed, num_outputs=1, batch=True, dtype=[types.UINT8], ndim=[1])
-    images = fn.decoders.image(encoded, **decoding)
+    ndim = [3 if graph.raw else 1]
+    (encoded,) = fn.external_source(source=feed, num_outputs=1, batch=True, dtype=[types.UINT8], ndim=ndim)
+    images = _move(encoded, device) if graph.raw else fn.decoders.image(encoded, **decoding)
     patches = []
     for view in graph.fixed.views:
         top, left = (middle, middle) if graph.mean == "centered" else (view.top, view.left)
         cut = fn.slice(images, start=[view.top, view.left], shape=patch, axes=[0, 1])
         patches.append(_finish(cut - cut_mean(top, left), mirror=int(view.mirror), std=[graph.fixed.divisor] * 3))
     return fn.stack(*patches)
+
+
+def _move(images: Any, device: str) -> Any:
+    return images.gpu() if device == "gpu" else images
 
 
 def _finish(images: Any, **normalization: Any) -> Any:

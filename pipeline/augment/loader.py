@@ -75,7 +75,12 @@ class TrainLoader:
         self._handed_over: deque[npt.NDArray[np.int64]] = deque(maxlen=MAX_BATCHES_IN_FLIGHT)
         self._read_draws = lru_cache(maxsize=2)(self._sample_draws)  # two: prefetching crosses the end of an epoch
         self._stream = BatchStream(
-            Graph(mean_image=shard_set.read_mean_image(), mean=config.mean, crop_pixels=config.crop_pixels),
+            Graph(
+                mean_image=shard_set.read_mean_image(),
+                mean=config.mean,
+                crop_pixels=config.crop_pixels,
+                raw=shard_set.info.packing.encoding == "raw",
+            ),
             self._read_batch,
             batch_size=self._batch_size,
             num_threads=num_threads,
@@ -156,7 +161,7 @@ class EvaluationLoader:
         check_crops_fit(shard_set, config)
         self._split = shard_set.open_split(split)
         self._share = select_evaluation(len(self._split), rank=world.rank, world_size=world.world_size)
-        fixed = build_views(views, image_pixels=shard_set.info.image_pixels, crop_pixels=config.crop_pixels)
+        fixed = build_views(views, image_pixels=shard_set.info.packing.pixels, crop_pixels=config.crop_pixels)
         self._batch_size = max(1, batch_size // len(fixed))
         self._handed_over: deque[npt.NDArray[np.int64]] = deque(maxlen=MAX_BATCHES_IN_FLIGHT)
         self._stream = BatchStream(
@@ -165,6 +170,7 @@ class EvaluationLoader:
                 mean=config.mean,
                 crop_pixels=config.crop_pixels,
                 fixed=FixedViews(views=fixed, divisor=config.pixel_scale),
+                raw=shard_set.info.packing.encoding == "raw",
             ),
             self._read_batch,
             batch_size=self._batch_size,
@@ -213,7 +219,7 @@ def naming_damage(split: ShardSplit, handed_over: Iterable[npt.NDArray[np.int64]
             except (OSError, SyntaxError) as reason:
                 raise RunError(
                     f"{split.locate(position)} cannot be decoded ({reason}), so the shard was damaged after it was "
-                    "written: restore it, or run `alexnet preprocess` again"
+                    "written: see `alexnet preprocess verify` and `repair`"
                 ) from error
         raise
 
@@ -230,7 +236,7 @@ def check_crops_fit(shard_set: ShardSet, config: AugmentConfig) -> None:
     Raises:
         InputError: they do.
     """
-    side = shard_set.info.image_pixels
+    side = shard_set.info.packing.pixels
     check(
         config.crop_pixels + config.num_offsets - 1 <= side,
         f"--augment.crop-pixels {config.crop_pixels} at {config.num_offsets} offsets leaves the stored {side}x{side} "

@@ -1,38 +1,18 @@
-"""How fast loader and training step are, alone and together, in one run so that ratios mean something."""
+"""What every benchmark writes down: ratios within one run, and all that is needed to measure them again."""
 
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image
 from tabulate import tabulate
-from tqdm import tqdm
 
-from pipeline.artifacts import ShardSet, read_shard_set, write_json
-from pipeline.augment.loader import Batch, TrainLoader
-from pipeline.config import ExperimentConfig
-from pipeline.distributed import World, join_world
-from pipeline.errors import check
-from pipeline.experiments import get_experiment
-from pipeline.model.alexnet import build_alexnet
-from pipeline.options import BenchConfig, PreprocessConfig
-from pipeline.preprocess.stage import preprocess
+from pipeline.artifacts import write_json
 from pipeline.provenance import read_command, read_commit, read_machine, read_tool_versions
-from pipeline.train.loop import take_step
-from pipeline.train.optimizer import build_optimizer, set_rates
-from pipeline.train.schedule import compute_rates
-
-NUM_WARM_UP_STEPS = 3
-NUM_NOISE_PICTURES = 512
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timing:
-    """One variant: images per second, and its share of the quickest that it could be."""
+    """One variant: images per second, and its ratio to another one of the same run."""
 
     variant: str
     images_per_second: float
@@ -41,8 +21,8 @@ class Timing:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BenchRecord:
-    """What the JSON file holds: the numbers, and all that is needed to measure them again."""
+class Origin:
+    """Where the numbers of a benchmark come from."""
 
     command: str
     commit: str
@@ -50,123 +30,33 @@ class BenchRecord:
     machine: str
     device: str
     tools: dict[str, str]
-    timings: tuple[Timing, ...]
 
 
-def bench(config: BenchConfig) -> BenchRecord:
-    """Time the loader alone, the training step alone, and both together, in float32 and bfloat16.
-
-    Raises:
-        InputError: no such experiment, shard set or device, or fewer pictures than one batch.
-    """
-    experiment = get_experiment(config.experiment)
+def read_origin(device: str) -> Origin:
+    """What is known of this process; read before the work, for files may change meanwhile."""
     commit = read_commit()
-    with tempfile.TemporaryDirectory() as folder, join_world(config.device) as world:
-        check(world.world_size == 1, f"bench times one process, found {world.world_size}: start it without torchrun")
-        shard_set = read_shard_set(config.data or pack_noise(Path(folder)))
-        timings = time_variants(config, experiment.config, shard_set, world)
-        device = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "cpu"
-    record = BenchRecord(
+    return Origin(
         command=read_command(1),
         commit=commit.id,
         dirty=commit.dirty,
         machine=read_machine(),
         device=device,
         tools=read_tool_versions(),
-        timings=tuple(timings),
     )
-    path = config.out / f"bench-{record.device.replace(' ', '-').lower()}-{record.commit[:12]}.json"
+
+
+def write_record(folder: Path, name: str, origin: Origin, record: object) -> Path:
+    """Write a record as JSON under a name that tells device and commit; returns where."""
+    device = re.sub(r"\W+", "-", origin.device.lower())
+    path = folder / f"{name}-{device}-{origin.commit[:12]}.json"
     write_json(path, record)
+    return path
+
+
+def format_timings(timings: list[Timing], *, style: str = "simple") -> str:
+    """The timings as a table."""
     rows = [
-        (timing.variant, f"{timing.images_per_second:,.0f}", f"{timing.ratio:.2f} x {timing.ratio_to}")
+        (timing.variant, f"{timing.images_per_second:,.0f}", f"{timing.ratio:.2f} × {timing.ratio_to}")
         for timing in timings
     ]
-    print(tabulate(rows, headers=("variant", "images/s", "ratio"), colalign=("left", "right", "left")))
-    print(f"bench: {path}")
-    return record
-
-
-def time_variants(config: BenchConfig, experiment: ExperimentConfig, shard_set: ShardSet, world: World) -> list[Timing]:
-    """Time every variant on the same pictures."""
-    loader = TrainLoader(
-        shard_set,
-        experiment.augment,
-        global_batch_size=config.batch_size,
-        seed=experiment.seed,
-        world=world,
-        num_threads=config.num_threads,
-    )
-    num_steps = NUM_WARM_UP_STEPS + config.num_steps
-    rate_of_loader = time_steps("loader alone", loader.run(0, num_steps), touch_batch, config, world)
-    timings = [Timing(variant="loader alone", images_per_second=rate_of_loader, ratio=1.0, ratio_to="itself")]
-    fixed = next(loader.run(num_steps, num_steps + 1))
-    for precision in ("float32", "bfloat16"):
-        step = build_step(
-            replace(experiment, precision=precision), num_classes=len(shard_set.info.classes), world=world
-        )
-        alone = time_steps(f"step alone, {precision}", iter([fixed] * num_steps), step, config, world)
-        timings.append(
-            Timing(
-                variant=f"step alone, {precision}",
-                images_per_second=alone,
-                ratio=alone / rate_of_loader,
-                ratio_to="loader alone",
-            )
-        )
-        together = time_steps(f"loader and step, {precision}", loader.run(0, num_steps), step, config, world)
-        timings.append(
-            Timing(
-                variant=f"loader and step, {precision}",
-                images_per_second=together,
-                ratio=together / min(alone, rate_of_loader),
-                ratio_to="the slower of the two",
-            )
-        )
-    return timings
-
-
-def build_step(experiment: ExperimentConfig, *, num_classes: int, world: World) -> Callable[[Batch], object]:
-    """A training step of the experiment's network at its first rates."""
-    model = replace(experiment.model, num_classes=num_classes)
-    network = build_alexnet(model, crop_pixels=experiment.augment.crop_pixels, seed=experiment.seed).to(world.device)
-    optimizer = build_optimizer(network, experiment.optimizer)
-    rates = compute_rates(experiment.schedule, epoch=0, val_top1_errors=())
-    set_rates(optimizer, rates, lr_in_momentum=experiment.optimizer.lr_in_momentum)
-    use_bfloat16 = experiment.precision == "bfloat16"
-    return lambda batch: take_step(network, optimizer, batch, use_bfloat16=use_bfloat16)
-
-
-def time_steps(
-    name: str, batches: Iterator[Batch], step: Callable[[Batch], object], config: BenchConfig, world: World
-) -> float:
-    """Images per second over the timed steps, the device's work included."""
-    for _ in range(NUM_WARM_UP_STEPS):
-        step(next(batches))
-    _wait_for_device(world)
-    begin = time.perf_counter()
-    for _ in tqdm(range(config.num_steps), desc=name, disable=None):
-        step(next(batches))
-    _wait_for_device(world)
-    return config.num_steps * config.batch_size / (time.perf_counter() - begin)
-
-
-def touch_batch(batch: Batch) -> int:
-    """Take a batch and do nothing with it."""
-    return len(batch.positions)
-
-
-def _wait_for_device(world: World) -> None:
-    if world.device.type == "cuda":
-        torch.cuda.synchronize(world.device)
-
-
-def pack_noise(folder: Path) -> Path:
-    """Pack pictures of smooth noise, about as costly to decode as photographs, where no shard set is at hand."""
-    generator = np.random.default_rng(0)
-    for number in range(NUM_NOISE_PICTURES):
-        coarse = generator.integers(0, 256, (48, 48, 3), dtype=np.uint8)
-        path = folder / "pictures" / f"class-{number % 4}" / f"{number:04d}.JPEG"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(coarse).resize((320, 320), Image.Resampling.BICUBIC).save(path, "JPEG", quality=95)
-    preprocess(PreprocessConfig(source=folder / "pictures", out=folder / "shards", val_fraction=0.1))
-    return folder / "shards"
+    return tabulate(rows, ("variant", "images/s", "ratio"), style, colalign=("left", "right", "left"))

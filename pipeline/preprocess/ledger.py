@@ -1,19 +1,18 @@
-"""The ledger: one JSON line for each picture that was odd, with what was done about it."""
+"""The ledger: one JSON line for each picture that was odd and for what was left out, with what was done about it."""
 
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Literal
 
-from pipeline.artifacts import Split, write_bytes
+from pipeline.artifacts import Split
 
-Action = Literal["dropped", "kept"]
+Action = Literal["kept", "dropped", "ignored"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LedgerEntry:
-    """What happened to one picture."""
+    """What happened to one picture, or, where `key` is empty, to several files of a folder."""
 
     split: Split
     key: str
@@ -22,6 +21,6 @@ class LedgerEntry:
     detail: str
 
 
-def write_ledger(path: Path, entries: Iterable[LedgerEntry]) -> None:
-    """Write `ledger.jsonl`, in the order given."""
-    write_bytes(path, "".join(json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in entries).encode())
+def format_ledger(entries: Iterable[LedgerEntry]) -> bytes:
+    """Content of `ledger.jsonl`, in the order given."""
+    return "".join(json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in entries).encode()

@@ -1,132 +1,245 @@
-"""Where the pictures are: class folders on disk become labelled images, split by split."""
+"""Where the pictures are: a folder, an archive or arrays become labelled and proved rows."""
 
-import re
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from pipeline.artifacts import ClassInfo, Split
+from pipeline.artifacts import SPLITS, ClassInfo
 from pipeline.errors import InputError, check
+from pipeline.options import Layout, Split
+from pipeline.preprocess.archives import read_archives
+from pipeline.preprocess.arrays import (
+    CIFAR10_ARCHIVE,
+    CIFAR10_FOLDER,
+    FASHION_FOLDER,
+    read_cifar10,
+    read_fashion_mnist,
+)
+from pipeline.preprocess.content import describe_row
+from pipeline.preprocess.devkit import ILSVRC2010, ILSVRC2012
+from pipeline.preprocess.folders import KAGGLE_PICTURES, read_folders, read_tar
+from pipeline.preprocess.labels import Found, check_whole, prove_labels
+from pipeline.preprocess.ledger import LedgerEntry
+from pipeline.preprocess.listing import (
+    MAX_CLASS_BYTES,
+    Container,
+    Listing,
+    Rows,
+    build_row_type,
+    clean_key_part,
+    explain_os_errors,
+    list_folder,
+)
 
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
-MAX_CLASS_BYTES, MAX_STEM_BYTES = 155, 96  # what a tar header holds of NAME/STEM.jpg
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LabelledImage:
-    """A source file, its label (position of its class in WordNet-id order) and its key in the shards."""
-
-    path: Path
-    label: int
-    key: str
+MARKS: dict[Layout, tuple[str, ...]] = {
+    "ilsvrc2012": (ILSVRC2012.archives["train"],),
+    "ilsvrc2010": (ILSVRC2010.archives["train"],),
+    "folders": ("train/", f"{KAGGLE_PICTURES}/train/"),
+    "cifar10": (f"{CIFAR10_FOLDER}/", CIFAR10_ARCHIVE),
+    "fashion-mnist": (f"{FASHION_FOLDER}/",),
+}
+"""What tells a layout: any of these in the source."""
+MAX_NAMED_ENTRIES = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """All pictures that were found, by split, in order of key."""
+    """All pictures that were found, labelled and proved.
 
-    layout: Literal["split folders", "class folders"]
+    `splits` holds a structured array for each, in order of label and key, so that the same pictures stand in the same
+    order wherever they come from. Fields of a row: `container` int32, its position in `containers`; `offset` int64, the
+    first byte in a tar, the row number in arrays, 0 in folders; `size` int64 bytes; `label` int32; `stamp` int64, the
+    time in ns at which the file that holds the picture was last changed; `name` UTF-8, its name in the container; `key`
+    UTF-8, `CLASS/STEM` as the shards call it.
+
+    `ignored` says what was left out on purpose; `complete`, that this was proved to be the whole of an official data
+    set.
+    """
+
+    layout: Layout
     classes: tuple[ClassInfo, ...]
-    splits: dict[Split, tuple[LabelledImage, ...]]
+    containers: tuple[Container, ...]
+    splits: dict[Split, Rows]
+    ignored: tuple[LedgerEntry, ...]
+    complete: bool
 
 
-def read_source(root: Path, *, val_fraction: float | None, seed: int) -> Source:
-    """Find the pictures below `root`.
+def read_source(
+    root: Path, *, layout: Layout | None, val_fraction: float | None, seed: int, allow_partial: bool
+) -> Source:
+    """Find the pictures of a source and prove their labels; nothing is extracted or decoded.
 
-    Two layouts: `root/{train,val[,test]}/CLASS/NAME`, and `root/CLASS/NAME` from which a share is held out.
+    CIFAR-10 and FashionMNIST have no validation pictures: their test pictures become `val`, unless `val_fraction` asks
+    for a share of the training pictures; then they stay `test`.
 
     Args:
-        root: the folder.
-        val_fraction: share of the training pictures that become `val`; needed where there is no `val` folder.
-        seed: decides which ones are held out.
+        root: folder, tar, or archive of arrays.
+        layout: what it is; None to look.
+        val_fraction: share of the training pictures that become `val`; needed where there is none.
+        seed: decides which ones.
+        allow_partial: accept fewer classes or pictures than there should be. What is damaged or labelled wrongly is
+            refused all the same.
 
     Raises:
-        InputError: nothing there, a class in one split only, a flat `val`, two files with one key, a name too long for
-            a tar file, or a missing or superfluous `val_fraction`.
+        InputError: nothing fits, several layouts do, or the pictures or labels are not what they should be.
     """
-    check(root.is_dir(), f"{root} is not a directory: pass the folder that holds the class folders")
-    found: dict[Split, Path] = {split: root / split for split in SPLITS if (root / split).is_dir()}
-    layout: Literal["split folders", "class folders"] = "split folders" if "train" in found else "class folders"
-    if layout == "class folders":
-        check(not found, f"{root} has {'/, '.join(found)}/ but no train/: add it or pass the folder of class folders")
-        found = {"train": root}
-    names = {split: _read_class_names(path) for split, path in found.items()}
-    _check_classes_agree(root, names)
-    classes = tuple(ClassInfo(id=name, name=name) for name in names["train"])
-    splits = {split: _read_images(path, names["train"]) for split, path in found.items()}
-    if "val" in splits:
-        check(
-            val_fraction is None,
-            f"--val-fraction {val_fraction} was given but {root}/val exists: leave out one of them",
-        )
-    else:
-        check(
-            val_fraction is not None,
-            f"{root} has no val/: pass --val-fraction 0.1 to hold out a tenth of the training pictures",
-        )
-        splits["train"], splits["val"] = _hold_out(splits["train"], val_fraction or 0.0, seed)
-    return Source(layout=layout, classes=classes, splits={split: splits[split] for split in SPLITS if split in splits})
-
-
-def _read_class_names(path: Path) -> list[str]:
-    entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
-    names = sorted(entry.name for entry in entries if entry.is_dir())
-    if not names:
-        raise InputError(
-            f"{path} has {len(entries)} files and no class folders: expected CLASS/NAME.JPEG, one folder for each class"
-        )
-    return names
-
-
-def _check_classes_agree(root: Path, names: dict[Split, list[str]]) -> None:
-    for split, found in names.items():
-        odd = sorted(set(found) ^ set(names["train"]))
-        check(
-            not odd,
-            f"{root}: {len(odd)} classes, {odd[0] if odd else ''} first, are in only one of train/ and {split}/: "
-            "give both the same class folders",
-        )
-
-
-def _read_images(path: Path, names: Sequence[str]) -> tuple[LabelledImage, ...]:
-    images: dict[str, LabelledImage] = {}
-    for label, name in enumerate(names):
-        for file in sorted((path / name).iterdir()):
-            if not file.is_file() or file.name.startswith("."):
-                continue
-            key = build_key(name, file.stem)
-            _check_key_fits(key, file)
-            if key in images:
-                raise InputError(f"{file} and {images[key].path} would both be stored as {key}: rename one of them")
-            images[key] = LabelledImage(path=file, label=label, key=key)
-    check(len(images) > 0, f"{path} has {len(names)} class folders and not one picture: expected CLASS/NAME.JPEG")
-    return tuple(images[key] for key in sorted(images))
-
-
-def build_key(class_name: str, stem: str) -> str:
-    """Key of a picture: folder and file name, free of the dots and blanks that tar readers split at."""
-    return "/".join(re.sub(r"[^\w-]", "_", part) for part in (class_name, stem))
-
-
-def _check_key_fits(key: str, file: Path) -> None:
-    for part, limit in zip(key.split("/"), (MAX_CLASS_BYTES, MAX_STEM_BYTES), strict=True):
-        found = len(part.encode())
-        check(found <= limit, f"{file}: {part} has {found} bytes, but tar files hold names of {limit}: shorten it")
-
-
-def _hold_out(
-    images: tuple[LabelledImage, ...], fraction: float, seed: int
-) -> tuple[tuple[LabelledImage, ...], tuple[LabelledImage, ...]]:
-    num_val = round(len(images) * fraction)
-    check(
-        0 < num_val < len(images),
-        f"--val-fraction {fraction} of {len(images)} pictures leaves {num_val} for val and {len(images) - num_val} "
-        "for train: choose one that leaves both at least one",
+    check(root.exists(), f"{root} does not exist: pass the folder, or the tar, that holds the pictures")
+    found = _read_layout(root, layout or find_layout(root), allow_partial=allow_partial)
+    settled, entries, complete = prove_labels(found, where=str(root), allow_partial=allow_partial)
+    classes = settled["train"].groups
+    splits = {split: _build_rows(listing, found.containers) for split, listing in settled.items()}
+    if val_fraction is None and found.layout in ("cifar10", "fashion-mnist") and "test" in splits:
+        splits["val"] = splits.pop("test")
+    if val_fraction is not None:
+        check("val" not in splits, f"--val-fraction {val_fraction} was given but {root} has val: leave out one of them")
+        splits["train"], splits["val"] = hold_out(splits["train"], val_fraction, seed, allow_partial=allow_partial)
+    check("val" in splits, f"{root} has no val: pass --val-fraction 0.1 to hold out a tenth of the training pictures")
+    return Source(
+        layout=found.layout,
+        classes=tuple(ClassInfo(id=name, name=found.names.get(name, name)) for name in classes),
+        containers=found.containers,
+        splits={split: splits[split] for split in SPLITS if split in splits},
+        ignored=(*found.ignored.build_entries(), *entries),
+        complete=complete and val_fraction is None,
     )
-    held_out = set(np.random.default_rng(seed).permutation(len(images))[:num_val].tolist())
-    train = tuple(image for position, image in enumerate(images) if position not in held_out)
-    val = tuple(image for position, image in enumerate(images) if position in held_out)
-    return train, val
+
+
+def find_layout(root: Path) -> Layout:
+    """Tell what a source is by what lies in it.
+
+    Raises:
+        InputError: nothing or too much fits.
+    """
+    if root.is_file():
+        official = {name for challenge in (ILSVRC2010, ILSVRC2012) for name in challenge.archives.values()}
+        check(root.name not in official, f"{root} is one of the official archives: pass the folder that holds them all")
+        return "cifar10" if root.name == CIFAR10_ARCHIVE else "folders"
+    for outer in list(root.resolve().parents)[:2]:  # at a folder within what torchvision leaves
+        for mark in (*MARKS["cifar10"], *MARKS["fashion-mnist"]):
+            inside = _has(outer, mark) and root.resolve().is_relative_to(outer / mark.split("/")[0])
+            check(not inside, f"{root} is a part of {outer / mark}: pass {outer}, or say what it is with --layout")
+    fitting = _find_fitting(root)
+    check(len(fitting) < 2, f"{root} could be {' or '.join(fitting)}: say which with --layout")
+    if fitting:
+        return fitting[0]
+    entries = list_folder(root)
+    for entry in entries:
+        nested = _find_fitting(Path(entry.path)) if entry.is_dir() else []
+        check(
+            not nested,
+            f"{root} has no pictures of its own, but {entry.path} looks like {' and '.join(nested)}: pass it",
+        )
+    if not any(entry.name.startswith(("ILSVRC", "devkit")) for entry in entries):  # else archives of which some lack
+        with explain_os_errors(root):
+            if any(_has(root, f"{split}/") for split in SPLITS) or any(map(_is_class_folder, entries)):
+                return "folders"
+    names = [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries[:MAX_NAMED_ENTRIES]]
+    marks = ", ".join(mark for layout in MARKS if layout != "folders" for mark in MARKS[layout])
+    raise InputError(
+        f"{root} holds {len(entries)} files and folders ({', '.join(names) or 'none'}), which are no known layout: "
+        f"expected train/CLASS/NAME.JPEG and val/CLASS/NAME.JPEG, CLASS/NAME.JPEG, {KAGGLE_PICTURES}/, {marks}, or "
+        "instead of a folder one uncompressed tar of class folders; pass a tar by its own name"
+    )
+
+
+def _find_fitting(root: Path) -> list[Layout]:
+    return [layout for layout, marks in MARKS.items() if any(_has(root, mark) for mark in marks)]
+
+
+def _has(root: Path, mark: str) -> bool:
+    return (root / mark).is_dir() if mark.endswith("/") else (root / mark).exists()
+
+
+def _is_class_folder(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir() and any(not inner.is_dir() for inner in list_folder(Path(entry.path)))
+
+
+def _read_layout(root: Path, layout: Layout, *, allow_partial: bool) -> Found:
+    if root.is_file() and layout == "folders":
+        return read_tar(root)
+    check(
+        root.is_dir() or layout == "cifar10", f"--layout {layout} needs a folder, but {root} is a file: pass its folder"
+    )
+    match layout:
+        case "ilsvrc2012":
+            return read_archives(root, ILSVRC2012, allow_partial=allow_partial)
+        case "ilsvrc2010":
+            return read_archives(root, ILSVRC2010, allow_partial=allow_partial)
+        case "folders":
+            return read_folders(root, allow_partial=allow_partial)
+        case "cifar10":
+            return read_cifar10(root, allow_partial=allow_partial)
+        case "fashion-mnist":
+            return read_fashion_mnist(root, allow_partial=allow_partial)
+
+
+def _build_rows(listing: Listing, containers: Sequence[Container]) -> Rows:
+    """Complete the keys, and sort by label and key.
+
+    Raises:
+        InputError: two classes or two pictures would be stored under one name.
+    """
+    cleaned: dict[bytes, str] = {}
+    for name in listing.groups:
+        prefix = clean_key_part(name, name, MAX_CLASS_BYTES) + b"/"
+        other = cleaned.setdefault(prefix, name)
+        check(
+            other == name,
+            f"classes {other!r} and {name!r} would both be stored as {prefix.decode()}: rename one of them",
+        )
+    keys = np.strings.add(np.array(list(cleaned))[listing.rows["label"]], listing.rows["key"])
+    order = np.lexsort((keys, listing.rows["label"]))
+    rows = np.empty(len(order), build_row_type(listing.rows["name"].itemsize, keys.itemsize))
+    for field in listing.rows.dtype.names or ():
+        rows[field] = (keys if field == "key" else listing.rows[field])[order]
+    double = np.flatnonzero(rows["key"][1:] == rows["key"][:-1])
+    if len(double):
+        one, other = (describe_row(row, containers) for row in rows[double[0] : double[0] + 2])
+        raise InputError(
+            f"{one} and {other} would both be stored as {rows['key'][double[0]].decode()}: rename one of them"
+        )
+    return rows
+
+
+def hold_out(train: Rows, fraction: float, seed: int, *, allow_partial: bool) -> tuple[Rows, Rows]:
+    """Hold out a share of the training pictures, about the same of each class.
+
+    Each class is shuffled, and its pictures get places spread evenly over 0 to 1; those with the lowest places of all
+    are held out, where places are equal by lot. So a class gives its share, rounded, and the total is exact.
+
+    Args:
+        train: the pictures, in order of label.
+        fraction: share that is held out.
+        seed: decides which.
+        allow_partial: accept classes that keep no training picture.
+
+    Returns:
+        Training and validation pictures, both in the order that they had.
+
+    Raises:
+        InputError: nothing is left on one side, or of a class for training.
+    """
+    num_val = round(len(train) * fraction)
+    check(
+        0 < num_val < len(train),
+        f"--val-fraction {fraction} of {len(train)} pictures leaves {num_val} for val and {len(train) - num_val} for "
+        "train: choose one that leaves both at least one",
+    )
+    labels, lot = train["label"], np.random.default_rng(seed).random(len(train))
+    shuffled = np.lexsort((lot, labels))
+    counts = np.bincount(labels)
+    ranks = np.arange(len(train)) - (np.cumsum(counts) - counts)[labels]
+    places = (ranks + 0.5) / counts[labels]
+    held_out = np.zeros(len(train), bool)
+    held_out[shuffled[np.lexsort((lot[shuffled], places))[:num_val]]] = True
+    num_emptied = len(counts) - len(np.unique(labels[~held_out]))
+    check_whole(
+        num_emptied == 0,
+        f"--val-fraction {fraction} leaves {num_emptied:,} of {len(counts):,} classes without training pictures: "
+        "choose a smaller one, or give these classes more pictures",
+        allow_partial=allow_partial,
+    )
+    return train[~held_out], train[held_out]

@@ -71,8 +71,8 @@ def compute_interval(num_errors: int, num_images: int) -> tuple[float, float]:
 def find_answer(claim: paper.Claim, runs: Sequence[MeasuredRun]) -> tuple[MeasuredRun, EvaluationRecord] | None:
     """The run that may take a claim's row, and the evaluation that does.
 
-    It takes the registered configuration, committed code at every start, the whole data set, and the errors of the last
-    epoch. A difference between two experiments is no single run's to answer.
+    It takes the registered configuration, committed code at every start, the whole data set but for undecodable
+    pictures, and the errors of the last epoch. A difference between two experiments is no single run's to answer.
     """
     if claim.dataset is None or claim.split is None or claim.worse_than is not None:
         return None
@@ -85,11 +85,18 @@ def find_answer(claim: paper.Claim, runs: Sequence[MeasuredRun]) -> tuple[Measur
             and get_status(record.experiment, record.config) == "as registered"
             and not any(start.dirty for start in record.starts)
             and evaluation.epoch == record.config.schedule.epochs
-            and record.num_train_images == sizes["train"]
-            and evaluation.num_images == sizes[claim.split]
+            and is_official(record)
+            and 0 <= sizes["train"] - record.num_train_images <= record.num_dropped_images
+            and 0 <= sizes[claim.split] - evaluation.num_images <= record.num_dropped_images
         ):
             return run, evaluation
     return None
+
+
+def is_official(record: RunRecord) -> bool:
+    """Whether a run saw the whole of an official data set, the pictures made as in §2."""
+    packing = record.data_packing
+    return record.data_complete and packing.resize == "crop" and packing.pixels == paper.IMAGE_PIXELS
 
 
 def judge(claim: paper.Claim, evaluation: EvaluationRecord) -> str:

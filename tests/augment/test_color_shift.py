@@ -17,6 +17,7 @@ def components() -> ColorComponents:
         covariance=tuple(map(tuple, COVARIANCE.tolist())),
         eigenvalues=tuple(values[::-1].tolist()),
         eigenvectors=tuple(map(tuple, vectors[:, ::-1].tolist())),
+        standard_deviations=tuple(np.sqrt(values[::-1]).tolist()),
     )
 
 

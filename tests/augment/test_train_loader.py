@@ -192,7 +192,7 @@ def test_a_picture_damaged_after_packing_is_named_with_shard_and_offset(shard_se
         shard.seek(int(offset))
         shard.write(bytes(400))
     loader = build_loader(read_shard_set(copy), SOURCE)
-    with pytest.raises(RunError, match=f"{re.escape(where)} cannot be decoded .* restore it"):
+    with pytest.raises(RunError, match=f"{re.escape(where)} cannot be decoded .* see `alexnet preprocess verify`"):
         list(loader.run(0, loader.steps_per_epoch))
 
 

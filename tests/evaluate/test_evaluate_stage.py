@@ -156,7 +156,7 @@ def test_another_shard_set_is_refused_and_the_same_one_elsewhere_is_not(finished
     shutil.copytree(shard_set.path, moved)
     ended = run_ranks("evaluate", str(run), "--data", str(moved), "--views", "center", "--device=cpu")
     assert ended.returncode == 0, ended.stderr
-    info = dataclasses.replace(shard_set.info, shuffle_seed=shard_set.info.shuffle_seed + 1)
+    info = dataclasses.replace(shard_set.info, num_dropped=shard_set.info.num_dropped + 1)
     info = dataclasses.replace(info, digest=info.compute_digest())
     write_json(moved / "dataset.json", info)
     ended = run_ranks("evaluate", str(run), "--data", str(moved), "--views", "ten", "--device=cpu")

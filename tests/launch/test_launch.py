@@ -72,15 +72,36 @@ def test_doctor_names_plain_pillow_and_the_way_out(monkeypatch, capsys):
 @pytest.mark.slow
 def test_bench_writes_numbers_with_command_commit_and_machine(shard_set: ShardSet, tmp_path: Path):
     flags = ("--num-steps=1", "--batch-size=4", "--device=cpu", "--experiment=tutorial-half")
-    result = run_command("bench", f"--data={shard_set.path}", f"--out={tmp_path}", *flags)
+    result = run_command("bench", "train", f"--data={shard_set.path}", f"--out={tmp_path}", *flags)
     assert result.returncode == 0, result.stderr
-    (path,) = tmp_path.glob("bench-cpu-*.json")
+    (path,) = tmp_path.glob("bench-train-cpu-*.json")
     record = json.loads(path.read_text())
-    assert record["command"].startswith("alexnet bench --data=")
-    assert record["commit"] == read_commit().id
+    assert record["origin"]["command"].startswith("alexnet bench train --data=")
+    assert record["origin"]["commit"] == read_commit().id
     assert len(record["timings"]) == 5
     assert all(timing["images_per_second"] > 0 for timing in record["timings"])
     assert f"{record['timings'][0]['images_per_second']:,.0f}" in result.stdout
+
+
+@pytest.mark.slow
+def test_bench_sets_preprocessing_beside_its_peers(tmp_path: Path):
+    flags = ("--num-sampled=6", "--num-rounds=1", "--num-packed=30", f"--peer-python={sys.executable}")
+    result = run_command("bench", "preprocess", f"--out={tmp_path}", *flags[:3])
+    assert result.returncode == 0, result.stderr
+    (path,) = tmp_path.glob("bench-preprocess-cpu-*.json")
+    record = json.loads(path.read_text())
+    variants = {timing["variant"]: timing for timing in record["timings"]}
+    assert {"torchvision", "opencv", "Pillow loop on Pillow-SIMD", "the whole command, 2 workers"} <= variants.keys()
+    assert variants["codecs alone: decode, resize, encode"]["ratio"] == 1
+    assert [run["num_images"] for run in record["stage_runs"]] == [6, 6, 10, 10, 30, 30]
+    assert all(run["peak_bytes"] > 10e6 for run in record["stage_runs"])
+    losses = {(form["encoding"], form["quality"]): form["psnr"] for form in record["stored_forms"]}
+    assert losses["jpeg", 85] < losses["jpeg", 95] < losses["jpeg", 100]
+    assert losses["raw", None] is losses["png", None] is None
+    assert path.with_suffix(".md").read_text() in result.stdout
+    missing = run_command("bench", "preprocess", f"--out={tmp_path}", *flags)
+    assert missing.returncode == 1
+    assert "cannot run img2dataset" in missing.stderr
 
 
 def test_commit_can_be_told_where_there_is_no_checkout(monkeypatch):

@@ -1,5 +1,9 @@
 """Mean image and colour components against float64 NumPy over all pixels at once."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -74,3 +78,56 @@ def test_white_pictures_of_full_size_are_summed_exactly():
         sums.add_image(white)
     assert (sums.image == 3 * 255).all()
     assert (sums.products == 3 * 256 * 256 * 255**2).all()
+
+
+def test_standard_deviations_are_those_of_the_projections_on_the_eigenvectors(images):
+    components = count(images).compute_color_components()
+    projections = images.reshape(-1, 3).astype(np.float64) @ np.array(components.eigenvectors)
+    np.testing.assert_allclose(components.standard_deviations, projections.std(axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("side", [1, 7, 16])
+def test_sums_are_exact_for_every_side(side):
+    pictures = np.random.default_rng(1).integers(0, 256, (5, side, side, 3), dtype=np.uint8)
+    sums = PixelSums.empty(side)
+    for picture in pictures:
+        sums.add_image(picture)
+    flat = pictures.reshape(-1, 3).astype(np.int64)
+    np.testing.assert_array_equal(sums.products, flat.T @ flat)
+    np.testing.assert_array_equal(sums.image, pictures.astype(np.int64).sum(axis=0))
+
+
+def test_sums_survive_their_file(images):
+    sums = count(images)
+    found = PixelSums.from_bytes(sums.to_bytes())
+    assert found.num_images == sums.num_images
+    np.testing.assert_array_equal(found.image, sums.image)
+    np.testing.assert_array_equal(found.products, sums.products)
+    found.merge(sums)
+    assert found.compute_color_components() == sums.compute_color_components()
+    assert sums.to_bytes() == count(images).to_bytes()
+
+
+@pytest.mark.parametrize("processor", ["Haswell", "SkylakeX", "Zen", "Prescott"])
+def test_grey_and_coloured_statistics_are_the_same_on_every_processor(images, processor):
+    code = (
+        "import numpy as np, sys; from pipeline.preprocess.statistics import PixelSums\n"
+        "for seed in range(20):\n"
+        "    pictures = np.random.default_rng(seed).integers(0, 256, (3, 16, 16, 3), np.uint8)\n"
+        "    for pixels in (pictures, np.repeat(pictures[..., :1], 3, axis=3)):\n"
+        "        sums = PixelSums.empty(16)\n"
+        "        for picture in pixels: sums.add_image(picture)\n"
+        "        print(sums.compute_color_components())\n"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"OPENBLAS_CORETYPE": name},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for name in ("Sandybridge", processor)
+    ]
+    assert said[0] == said[1]
+    assert said[0].count("ColorComponents") == 40

@@ -1,22 +1,20 @@
-"""The whole stage: same bytes with any number of workers, odd pictures written down, nothing overwritten."""
+"""The whole stage: what is stored, what is written down, what is refused, and that nothing of others is touched."""
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import paint_picture
+from official import build_cifar10, write_cifar10
 from PIL import Image
+from small_sets import FEW, assert_refused, finish, preprocess, read_files
 
-from pipeline.artifacts import read_shard_set
-from pipeline.errors import InputError
-from pipeline.options import PreprocessConfig
-from pipeline.preprocess.stage import check_output_free, claim_output, preprocess
+from pipeline.artifacts import ShardSet, read_shard_set
 
-
-def read_all_files(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+ODD = ("--images-per-shard=4", "--workers=1", "--val-fraction=0.25")
 
 
 def list_keys(path: Path, split: str) -> list[str]:
@@ -35,21 +33,17 @@ def odd_source(tmp_path_factory) -> Path:
             paint_picture(generator, 280, 260).save(root / name / f"{number}.JPEG")
     picture = paint_picture(generator, 300, 300)
     picture.convert("CMYK").save(root / "b" / "cmyk.JPEG")
-    picture.resize((90, 70)).save(root / "b" / "small.png")
+    picture.resize((90, 70)).save(root / "b" / "small.JPEG", "PNG")
     (root / "b" / "empty.JPEG").write_bytes(b"")
     (root / "b" / "text.JPEG").write_text("moved permanently")
     (root / "b" / "cut.JPEG").write_bytes((root / "a" / "0.JPEG").read_bytes()[:3000])
     return root
 
 
-def build_config(source: Path, out: Path, **options) -> PreprocessConfig:
-    return PreprocessConfig(**({"source": source, "out": out, "images_per_shard": 4, "workers": 1} | options))
-
-
 @pytest.fixture(scope="module")
 def odd_set(odd_source, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("odd_set") / "set"
-    preprocess(build_config(odd_source, out, val_fraction=0.25, max_dropped=0.2))
+    assert preprocess(odd_source, out, *ODD, "--max-dropped=0.2").returncode == 0
     return out
 
 
@@ -62,7 +56,7 @@ def test_undecodable_pictures_are_dropped_and_written_down_and_the_rest_is_intac
     kept = {(entry["key"], entry["detail"]) for entry in entries if entry["action"] == "kept"}
     assert kept == {
         ("b/cmyk", "mode CMYK converted to RGB"),
-        ("b/small", "format PNG"),
+        ("b/small", "PNG with the extension .JPEG"),
         ("b/small", "90x70 enlarged"),
     }
     good = {f"{name}/{number}" for name in "abc" for number in range(4)} | {"b/cmyk", "b/small"}
@@ -78,54 +72,31 @@ def test_undecodable_pictures_are_dropped_and_written_down_and_the_rest_is_intac
 
 
 def test_every_file_is_the_same_with_two_workers_even_what_is_said_about_broken_pictures(odd_source, odd_set, tmp_path):
+    found = finish(odd_source, tmp_path / "set", *ODD, "--max-dropped=0.2", "--workers=2")
+    assert found == read_files(odd_set)
+
+
+def test_another_seed_stores_the_same_pictures_in_another_order(few_pictures: Path, few_set: ShardSet, tmp_path: Path):
     out = tmp_path / "set"
-    preprocess(build_config(odd_source, out, val_fraction=0.25, max_dropped=0.2, workers=2))
-    found, expected = read_all_files(out), read_all_files(odd_set)
-    assert sorted(found) == sorted(expected)
-    for name, content in expected.items():
-        assert found[name] == content, name
-
-
-def test_every_file_is_the_same_from_one_worker_as_from_two(pictures, shard_set, tmp_path):
-    out = tmp_path / "set"
-    preprocess(PreprocessConfig(source=pictures, out=out, images_per_shard=20, workers=1))
-    found, expected = read_all_files(out), read_all_files(shard_set.path)
-    assert found == expected
-    assert {name for name in found if not name.endswith((".idx", ".npy"))} == {
-        "dataset.json",
-        "ledger.jsonl",
-        "train/train-000000.tar",
-        "train/train-000001.tar",
-        "train/train-000002.tar",
-        "val/val-000000.tar",
-    }
-
-
-def test_another_seed_stores_the_same_pictures_in_another_order(pictures, shard_set, tmp_path):
-    out = tmp_path / "set"
-    info = preprocess(PreprocessConfig(source=pictures, out=out, images_per_shard=20, workers=2, seed=1))
+    finish(few_pictures, out, *FEW, "--seed=1")
+    info = read_shard_set(out).info
     for split in ("train", "val"):
-        found, before = list_keys(out, split), list_keys(shard_set.path, split)
+        found, before = list_keys(out, split), list_keys(few_set.path, split)
         assert sorted(found) == sorted(before)
         assert found != before
-    assert before != sorted(before)
-    assert info.color == shard_set.info.color
-    assert info.digest != shard_set.info.digest
-    assert (out / "statistics/mean_image.npy").read_bytes() == (
-        shard_set.path / "statistics/mean_image.npy"
-    ).read_bytes()
+        assert before != sorted(before)
+    assert info.color == few_set.info.color
+    assert info.digest != few_set.info.digest
+    assert info.files["statistics/mean_image.npy"] == few_set.info.files["statistics/mean_image.npy"]
 
 
-def test_too_many_undecodable_pictures_stop_the_run_with_one_sentence_and_the_advised_flag_helps(odd_source, tmp_path):
+def test_too_many_undecodable_pictures_stop_the_run_and_the_advised_flag_goes_on(odd_source, odd_set, tmp_path):
     out = tmp_path / "set"
-    sentence = (
-        r"^[123] of 17 pictures cannot be decoded, b/(empty|text|cut)\.JPEG first \(.+\): "
-        r"replace them, or allow a larger share than 0\.05 with --max-dropped$"
-    )
-    with pytest.raises(InputError, match=sentence):
-        preprocess(build_config(odd_source, out, val_fraction=0.25, max_dropped=0.05))
-    assert not out.exists()
-    assert preprocess(build_config(odd_source, out, val_fraction=0.25, max_dropped=0.2)).num_dropped == 3
+    stopped = preprocess(odd_source, out, *ODD, "--max-dropped=0.05")
+    assert_refused(stopped, "of 17 pictures cannot be decoded, b/")
+    assert_refused(stopped, "or allow a larger share than 0.05 with --max-dropped")
+    assert not (out / "dataset.json").exists()
+    assert finish(odd_source, out, *ODD, "--max-dropped=0.2") == read_files(odd_set)
 
 
 def test_a_split_without_one_decodable_picture_stops_the_run(tmp_path):
@@ -133,46 +104,70 @@ def test_a_split_without_one_decodable_picture_stops_the_run(tmp_path):
         (tmp_path / "source" / split / "a").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "source" / "train" / "a" / "1.png")
     (tmp_path / "source" / "val" / "a" / "1.png").write_bytes(b"broken")
-    with pytest.raises(InputError, match="source: not one val picture could be decoded"):
-        preprocess(build_config(tmp_path / "source", tmp_path / "out", max_dropped=1.0))
+    stopped = preprocess(tmp_path / "source", tmp_path / "out", "--max-dropped=1")
+    assert_refused(stopped, "not one val picture of the source could be decoded")
     assert not (tmp_path / "out" / "dataset.json").exists()
 
 
-def test_a_finished_shard_set_is_never_overwritten(pictures, shard_set):
-    before = read_all_files(shard_set.path)
-    with pytest.raises(InputError, match=r"--out .* already holds a shard set: remove it or choose another"):
-        preprocess(build_config(pictures, shard_set.path))
-    assert read_all_files(shard_set.path) == before
+def test_summary_is_json_for_scripts(few_pictures: Path, few_set: ShardSet, tmp_path: Path):
+    out = tmp_path / "set"
+    part = preprocess(few_pictures, out, *FEW, "--part=0/2", "--json")
+    assert json.loads(part.stdout) == {"out": str(out), "finished": False}
+    whole = preprocess(few_pictures, out, *FEW, "--json")
+    summary = json.loads(whole.stdout)
+    assert summary["images"] == {"train": 17, "val": 6}
+    assert (summary["finished"], summary["dropped"], summary["classes"]) == (True, 1, 3)
+    assert summary["digest"] == few_set.info.digest
+    assert summary["bytes"] == sum(path.stat().st_size for path in out.rglob("*.tar"))
 
 
-def test_a_folder_that_holds_something_else_is_never_written_to(pictures, tmp_path):
+def test_cifar10_is_stored_at_its_own_size(tmp_path: Path):
+    write_cifar10(tmp_path / "source", build_cifar10(20), packed=True)
+    flags = ("--allow-partial", "--pixels=32", "--encoding=raw")
+    finish(tmp_path / "source", tmp_path / "set", *flags)
+    shard_set = read_shard_set(tmp_path / "set")
+    assert shard_set.info.layout == "cifar10"
+    assert shard_set.open_split("train").read(0).shape == (32, 32, 3)
+    assert (tmp_path / "set" / "ledger.jsonl").read_text() == ""
+
+
+def test_a_folder_that_holds_something_else_is_never_written_to(few_pictures: Path, tmp_path: Path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="already holds an unfinished shard set or something else"):
-        preprocess(build_config(pictures, tmp_path))
-    assert read_all_files(tmp_path) == {"notes.txt": b"mine"}
+    assert_refused(preprocess(few_pictures, tmp_path), "already holds something that is no shard set")
+    assert read_files(tmp_path) == {"notes.txt": b"mine"}
 
 
-def test_a_file_in_place_of_the_output_is_refused_and_kept(pictures, tmp_path):
+def test_a_file_in_place_of_the_output_is_refused_and_kept(few_pictures: Path, tmp_path: Path):
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(InputError, match=r"--out .*/out is a file: choose a directory that does not exist yet"):
-        preprocess(build_config(pictures, tmp_path / "out"))
+    assert_refused(preprocess(few_pictures, tmp_path / "out"), "is a file: choose a directory that does not exist yet")
     assert (tmp_path / "out").read_text() == "mine"
 
 
-def test_an_empty_folder_may_be_written_to(tmp_path):
-    check_output_free(tmp_path)
-    check_output_free(tmp_path / "new")
+def test_an_output_inside_the_source_is_refused(few_pictures: Path):
+    before = read_files(few_pictures)
+    assert_refused(preprocess(few_pictures, few_pictures / "train" / "shards"), "lies inside --source")
+    assert read_files(few_pictures) == before
 
 
-def test_a_source_that_does_not_fit_leaves_no_output(tmp_path):
+@pytest.mark.parametrize("existed", [True, False])
+def test_a_source_that_does_not_fit_leaves_the_output_as_it_was(tmp_path: Path, existed: bool):
     (tmp_path / "source").mkdir()
-    with pytest.raises(InputError, match="no class folders"):
-        preprocess(build_config(tmp_path / "source", tmp_path / "out"))
-    assert not (tmp_path / "out").exists()
+    if existed:
+        (tmp_path / "out").mkdir()
+    assert_refused(preprocess(tmp_path / "source", tmp_path / "out"), "which are no known layout")
+    assert (tmp_path / "out").exists() == existed
+    assert read_files(tmp_path / "out") == {}
 
 
-def test_of_two_that_start_at_once_the_second_leaves_the_first_alone(tmp_path):
-    claim = claim_output(tmp_path / "set")
-    with pytest.raises(InputError, match="is being written by another process"):
-        claim_output(tmp_path / "set")
-    assert claim.is_file()
+def test_a_lost_description_is_made_anew_by_the_same_command(few_pictures: Path, few_set: ShardSet, tmp_path: Path):
+    out = Path(shutil.copytree(few_set.path, tmp_path / "set"))
+    (out / "dataset.json").unlink()
+    assert_refused(preprocess(few_pictures, out, *FEW, "--seed=1"), "was begun with --seed 0, found --seed 1")
+    assert finish(few_pictures, out, *FEW) == read_files(few_set.path)
+
+
+def test_a_finished_set_is_not_taken_for_that_of_another_source(few_pictures: Path, few_set: ShardSet, tmp_path: Path):
+    other = Path(shutil.copytree(few_pictures, tmp_path / "other"))
+    for path in other.rglob("*.JPEG"):
+        path.write_bytes(path.read_bytes() + b"more")
+    assert_refused(preprocess(other, few_set.path, *FEW), "changed since this shard set was begun")

@@ -30,8 +30,8 @@ def test_a_whole_set_is_read_and_describes_itself(shard_set, copy):
     assert [(name, split.num_images) for name, split in info.splits.items()] == [("train", 48), ("val", 20)]
     assert [shard.num_images for shard in info.splits["train"].shards] == [20, 20, 8]
     assert [item.id for item in info.classes] == [f"n{label:08d}" for label in range(4)]
-    assert info.layout == "split folders"
-    assert info.image_pixels == 256
+    assert info.layout == "folders"
+    assert info.packing.pixels == 256
     assert found.read_mean_image().shape == (256, 256, 3)
 
 
@@ -55,7 +55,7 @@ def test_a_set_without_dataset_json_counts_as_unfinished(copy):
         read_shard_set(copy)
 
 
-@pytest.mark.parametrize("changes", [{"num_dropped": 1}, {"resize": "other"}, {"digest": "0" * 64}])
+@pytest.mark.parametrize("changes", [{"num_dropped": 1}, {"complete": True}, {"digest": "0" * 64}])
 def test_an_edited_dataset_json_is_refused(copy, changes):
     edit_dataset(copy, **changes)
     with pytest.raises(InputError, match=r"dataset\.json does not match its own digest, so it was changed after"):
@@ -78,14 +78,14 @@ def test_fields_that_do_not_fit_are_refused_by_name(copy, changes, sentence):
 def test_a_dataset_json_that_was_cut_short_is_refused(copy):
     path = copy / "dataset.json"
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(InputError, match=r"dataset\.json is not valid JSON .*: restore it or write it anew"):
+    with pytest.raises(InputError, match=r"dataset\.json is not valid JSON .*: restore it"):
         read_shard_set(copy)
 
 
 def test_another_format_version_is_refused(copy):
-    info = replace(read_json(copy / "dataset.json", ShardSetInfo), format_version=2)
+    info = replace(read_json(copy / "dataset.json", ShardSetInfo), format_version=1)
     write_json(copy / "dataset.json", replace(info, digest=info.compute_digest()))
-    with pytest.raises(InputError, match=r"has format 2, expected 1: run `alexnet preprocess` again"):
+    with pytest.raises(InputError, match=r"has format 1, expected 2: run `alexnet preprocess` into a new directory"):
         read_shard_set(copy)
 
 
@@ -93,20 +93,20 @@ def test_a_tar_that_was_cut_short_is_refused(copy):
     tar = copy / "train" / "train-000001.tar"
     size = tar.stat().st_size
     tar.write_bytes(tar.read_bytes()[:-512])
-    with pytest.raises(InputError, match=rf"train-000001\.tar has {size - 512} bytes, expected {size}: restore it or"):
+    with pytest.raises(InputError, match=rf"train-000001\.tar has {size - 512} bytes, expected {size}: restore it, or"):
         read_shard_set(copy).open_split("train")
     assert len(read_shard_set(copy).open_split("val")) == 20
 
 
 def test_a_missing_tar_is_refused(copy):
     (copy / "train" / "train-000002.tar").unlink()
-    with pytest.raises(InputError, match=r"train-000002\.tar has no bytes, expected \d+: restore it or"):
+    with pytest.raises(InputError, match=r"train-000002\.tar has no bytes, expected \d+: restore it, or"):
         read_shard_set(copy).open_split("train")
 
 
 def test_a_missing_index_is_refused(copy):
     (copy / "train" / "train-000000.npy").unlink()
-    with pytest.raises(InputError, match=r"train-000000\.npy does not exist: restore it or run"):
+    with pytest.raises(InputError, match=r"train-000000\.npy does not exist: restore it, or run"):
         read_shard_set(copy).open_split("train")
 
 
@@ -115,19 +115,19 @@ def test_swapped_indexes_are_refused(copy):
     content = first.read_bytes()
     first.write_bytes(second.read_bytes())
     second.write_bytes(content)
-    with pytest.raises(InputError, match=r"train-000000\.npy is not the index that dataset\.json describes"):
+    with pytest.raises(InputError, match=r"train-000000\.npy is not the file that dataset\.json describes"):
         read_shard_set(copy).open_split("train")
 
 
 def test_a_missing_mean_image_is_refused(copy):
     (copy / "statistics" / "mean_image.npy").unlink()
-    with pytest.raises(InputError, match=r"mean_image\.npy does not exist: restore it or run `alexnet preprocess`"):
+    with pytest.raises(InputError, match=r"mean_image\.npy does not exist: restore it, or run `alexnet preprocess"):
         read_shard_set(copy).read_mean_image()
 
 
 def test_another_mean_image_is_refused(copy):
     np.save(copy / "statistics" / "mean_image.npy", np.full((256, 256, 3), 128, np.float32))
-    with pytest.raises(InputError, match=r"mean_image\.npy is not the mean image that dataset\.json describes"):
+    with pytest.raises(InputError, match=r"mean_image\.npy is not the file that dataset\.json describes"):
         read_shard_set(copy).read_mean_image()
 
 

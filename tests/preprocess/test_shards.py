@@ -1,6 +1,5 @@
 """Shards as others read them: tarfile, the webdataset library, DALI's own reader and its index maker."""
 
-import contextlib
 import io
 import tarfile
 from pathlib import Path
@@ -11,10 +10,19 @@ import wds2idx
 import webdataset
 from nvidia.dali import Pipeline, fn
 from PIL import Image
+from small_sets import FEW, preprocess
 
-from pipeline.artifacts import ShardSet
+from pipeline.artifacts import ShardSet, read_shard_set
+from pipeline.errors import InputError
+from pipeline.preprocess.content import ContentReader
+from pipeline.preprocess.encodings import decode_pixels
+from pipeline.preprocess.images import Recipe
+from pipeline.preprocess.records import ShardRecord
 from pipeline.preprocess.shards import write_shard
-from pipeline.preprocess.sources import LabelledImage, build_key
+from pipeline.preprocess.sources import Source, read_source
+from pipeline.preprocess.statistics import PixelSums
+
+RECIPE = Recipe(side=32, resize="crop", encoding="jpeg", quality=95)
 
 webdataset_leaves_files_open = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 
@@ -68,6 +76,30 @@ def test_the_webdataset_library_reads_keys_pixels_and_labels(shard_set):
         np.testing.assert_array_equal(pixels, np.asarray(Image.open(io.BytesIO(picture))))
 
 
+@webdataset_leaves_files_open
+@pytest.mark.parametrize(("encoding", "extension"), [("raw", "npy"), ("png", "png")])
+def test_lossless_shards_are_read_by_webdataset_and_dali(few_pictures, tmp_path, encoding, extension):
+    out = tmp_path / "set"
+    assert preprocess(few_pictures, out, *FEW, f"--encoding={encoding}").returncode == 0
+    shard_set = read_shard_set(out)
+    paths = [str(path) for path in list_shards(shard_set)]
+    dataset = webdataset.WebDataset(paths, shardshuffle=False, empty_check=False).decode("rgb8")
+    found = list(dataset.to_tuple("__key__", extension, "cls"))
+    split = shard_set.open_split("train")
+    assert [(key, label) for key, _, label in found] == [
+        (split.key(position), split.labels[position]) for position in range(len(split))
+    ]
+    pipeline = Pipeline(batch_size=len(split), num_threads=1, device_id=None)
+    with pipeline:
+        indexes = [path.replace(".tar", ".idx") for path in paths]
+        pipeline.set_outputs(*fn.readers.webdataset(paths=paths, ext=[extension, "cls"], index_paths=indexes))
+    pipeline.build()
+    encoded, _ = pipeline.run()
+    for (_, pixels, _), content in zip(found, encoded, strict=True):
+        np.testing.assert_array_equal(pixels, decode_pixels(np.asarray(content).tobytes(), encoding))
+        assert pixels.shape == (32, 32, 3)
+
+
 @pytest.mark.parametrize("with_index", [True, False])
 def test_dalis_webdataset_reader_reads_the_same_bytes(shard_set, with_index):
     paths = list_shards(shard_set)
@@ -96,51 +128,70 @@ def test_the_text_index_is_what_dalis_own_tool_makes(shard_set, split, tmp_path)
         assert path.with_suffix(".idx").read_text() == made.read_text()
 
 
-def write_pictures(folder: Path, names: list[tuple[str, str]]) -> list[LabelledImage]:
-    images = []
-    for label, (class_name, stem) in enumerate(names):
-        path = folder / class_name / f"{stem}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (30, 20), (40 * label, 100, 200)).save(path)
-        images.append(LabelledImage(path=path, label=label, key=build_key(class_name, stem)))
-    return images
+def write_pictures(root: Path, names: list[tuple[str, str]]) -> Source:
+    """One picture a class, and one of each to validate."""
+    for split in ("train", "val"):
+        for label, (class_name, stem) in enumerate(names):
+            path = root / split / class_name / f"{stem}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (30, 20), (40 * label, 100, 200)).save(path)
+    return read_source(root, layout=None, val_fraction=None, seed=0, allow_partial=False)
+
+
+def write(
+    root: Path, source: Source, directory: Path, *, sums: PixelSums | None = None
+) -> tuple[ShardRecord, list[None]]:
+    calls: list[None] = []
+    with ContentReader(root, source.containers) as reader:
+        record = write_shard(
+            directory,
+            "odd",
+            "train",
+            source.splits["train"],
+            reader,
+            RECIPE,
+            sums=sums,
+            count_image=lambda: calls.append(None),
+        )
+    return record, calls
 
 
 @webdataset_leaves_files_open
 def test_names_with_dots_blanks_other_scripts_and_great_length_survive_in_tar_and_index(tmp_path):
-    names = [("great white", "a.b c"), ("Vögel", "écureuil"), ("動物", "粒"), ("c" * 155, "s" * 96), ("x", "1.tar")]
-    images = write_pictures(tmp_path / "pictures", names)
+    names = [("Vögel", "écureuil"), ("c" * 155, "s" * 96), ("great white", "a.b c"), ("x", "1.tar"), ("動物", "粒")]
+    source = write_pictures(tmp_path / "pictures", names)
     directory = tmp_path / "shards"
-    result = write_shard(directory, "odd", "train", images, side=256, count_image=lambda: None)
-    keys = [image.key for image in images]
-    assert keys[:3] == ["great_white/a_b_c", "Vögel/écureuil", "動物/粒"]
-    assert result.shard.num_images == 5
+    record, _ = write(tmp_path / "pictures", source, directory)
+    keys = ["Vögel/écureuil", f"{'c' * 155}/{'s' * 96}", "great_white/a_b_c", "x/1_tar", "動物/粒"]
+    assert record.shard.num_images == 5
     samples = read_as_tars([directory / "odd.tar"])
-    assert [(key, label) for key, _, label in samples] == list(zip(keys, range(5), strict=True))
+    assert [key for key, _, _ in samples] == keys == sorted(keys)
+    assert [label for _, _, label in samples] == list(range(5))
+    assert [item.id for item in source.classes] == ["Vögel", "c" * 155, "great white", "x", "動物"]
     assert np.load(directory / "odd.npy")["key"].tolist() == [key.encode() for key in keys]
     dataset = webdataset.WebDataset(str(directory / "odd.tar"), shardshuffle=False, empty_check=False)
     assert [sample["__key__"] for sample in dataset] == keys
 
 
 def test_a_shard_without_one_decodable_picture_leaves_no_file(tmp_path):
-    bad = tmp_path / "class" / "bad.JPEG"
-    bad.parent.mkdir()
+    source = write_pictures(tmp_path / "pictures", [("class", "bad")])
+    (bad,) = (tmp_path / "pictures" / "train").rglob("*.png")
     bad.write_text("no picture")
-    calls = []
-    images = [LabelledImage(path=bad, label=0, key="class/bad")]
-    result = write_shard(
-        tmp_path / "shards", "empty", "train", images, side=256, count_image=lambda: calls.append(None)
-    )
-    assert result.shard is None
-    assert result.sums.num_images == 0
-    assert [(entry.action, entry.key) for entry in result.entries] == [("dropped", "class/bad")]
+    source = read_source(tmp_path / "pictures", layout=None, val_fraction=None, seed=0, allow_partial=False)
+    sums = PixelSums.empty(RECIPE.side)
+    record, calls = write(tmp_path / "pictures", source, tmp_path / "shards", sums=sums)
+    assert record.shard is None
+    assert sums.num_images == 0
+    assert [(entry.action, entry.key, entry.file) for entry in record.dropped] == [
+        ("dropped", "class/bad", "train/class/bad.png")
+    ]
     assert list((tmp_path / "shards").iterdir()) == []
     assert len(calls) == 1
 
 
 def test_a_write_that_fails_leaves_no_shard_that_looks_whole(tmp_path):
-    images = write_pictures(tmp_path / "pictures", [("a", "1"), ("a", "2")])
-    images[1].path.unlink()
-    with contextlib.suppress(FileNotFoundError):
-        write_shard(tmp_path / "shards", "cut", "train", images, side=256, count_image=lambda: None)
-    assert not (tmp_path / "shards" / "cut.tar").exists()
+    source = write_pictures(tmp_path / "pictures", [("a", "1"), ("b", "2")])
+    (tmp_path / "pictures" / "train" / "b" / "2.png").unlink()
+    with pytest.raises(InputError, match=r"train/b/2\.png does not exist any more"):
+        write(tmp_path / "pictures", source, tmp_path / "shards")
+    assert list((tmp_path / "shards").iterdir()) == []

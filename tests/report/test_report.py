@@ -11,7 +11,7 @@ from pipeline import paper
 from pipeline.artifacts import EvaluationRecord
 from pipeline.errors import InputError
 from pipeline.experiments import EXPERIMENTS
-from pipeline.options import ReportConfig
+from pipeline.options import PackingConfig, ReportConfig
 from pipeline.report.figures import draw_claims, draw_curves
 from pipeline.report.measured import MeasuredRun, compute_interval, find_answer, judge, read_run
 from pipeline.report.stage import report
@@ -41,6 +41,9 @@ def full_run(finished_run: Path) -> MeasuredRun:
         config=experiment.config,
         status="as registered",
         starts=(dataclasses.replace(small.record.starts[0], dirty=False),),
+        data_complete=True,
+        data_packing=PackingConfig(),
+        num_dropped_images=0,
         num_train_images=1_281_167,
         num_val_images=50_000,
     )
@@ -70,6 +73,11 @@ def test_a_full_run_takes_its_row_with_interval_and_verdict(full_run: MeasuredRu
     [
         {"config": dataclasses.replace(EXPERIMENTS["source-2012"].config, seed=1)},
         {"num_train_images": 1_281_166},
+        {"num_train_images": 1_281_165, "num_dropped_images": 1},
+        {"num_train_images": 1_281_168, "num_dropped_images": 1},
+        {"data_complete": False},
+        {"data_packing": PackingConfig(resize="warp")},
+        {"data_packing": PackingConfig(pixels=128)},
         {"experiment": "paper"},
     ],
 )
@@ -77,6 +85,11 @@ def test_modified_partial_and_other_runs_never_take_a_row(full_run: MeasuredRun,
     spoilt = dataclasses.replace(full_run, record=dataclasses.replace(full_run.record, **spoil))
     assert find_answer(CLAIM, [spoilt]) is None
     assert find_answer(CLAIM, [spoilt, full_run]) is not None
+
+
+def test_pictures_that_could_not_be_decoded_cost_no_row(full_run: MeasuredRun):
+    record = dataclasses.replace(full_run.record, num_train_images=1_281_165, num_dropped_images=2)
+    assert find_answer(CLAIM, [dataclasses.replace(full_run, record=record)]) is not None
 
 
 def test_a_run_that_was_resumed_from_changed_code_never_takes_a_row(full_run: MeasuredRun):

@@ -9,7 +9,7 @@ import torch
 from conftest import SMALL_FLAGS, run_command
 from ranks import run_ranks
 
-from pipeline.artifacts import mean_image_path, write_json
+from pipeline.artifacts import MEAN_IMAGE, write_json
 from pipeline.checkpoint import find_checkpoints
 
 
@@ -85,10 +85,10 @@ def test_resume_of_another_experiment_is_refused(train, stopped_run):
 def test_resume_on_another_shard_set_is_refused(train, stopped_run, shard_set, tmp_path):
     other = tmp_path / "set"
     shutil.copytree(shard_set.path, other)
-    info = dataclasses.replace(shard_set.info, shuffle_seed=shard_set.info.shuffle_seed + 1)
+    info = dataclasses.replace(shard_set.info, num_dropped=shard_set.info.num_dropped + 1)
     info = dataclasses.replace(info, digest=info.compute_digest())
     write_json(other / "dataset.json", info)
-    assert mean_image_path(other).is_file()
+    assert (other / MEAN_IMAGE).is_file()
     ended = train(stopped_run, "--resume", data=other)
     assert_refused(ended, f"trained on the shard set {shard_set.info.digest[:12]}, not on {info.digest[:12]}")
 
