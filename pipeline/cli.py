@@ -134,10 +134,11 @@ def format_experiments() -> str:
 
 def start_preprocess(words: list[str]) -> None:
     """Pack pictures into shards."""
+    verbs = [name.split()[1] for name in COMMANDS if name.startswith("preprocess ")]
     if words and not words[0].startswith("-"):
-        verbs = [name.split()[1] for name in COMMANDS if name.startswith("preprocess ")]
         raise InputError(f"unknown {words[0]!r}: choose one of {', '.join(verbs)}, or pass --source and --out")
-    config = parse(PreprocessConfig, words, prog="preprocess")
+    description = f"{COMMANDS['preprocess'].summary}\n\nBeside it: alexnet preprocess {' | '.join(verbs)}"
+    config = parse(PreprocessConfig, words, prog="preprocess", description=description)
     from pipeline.preprocess.stage import preprocess
 
     preprocess(config)

@@ -98,11 +98,11 @@ def few_set(few_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Sha
 
 @pytest.fixture(scope="session")
 def slow_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of which each takes a while, so that a test finds the command at work: 40 and 8. Read only."""
+    """Pictures of which each takes a while, so that a test finds the command at work: 24 and 8. Read only."""
     root = tmp_path_factory.mktemp("slow_pictures")
     buffer = io.BytesIO()
     paint_picture(np.random.default_rng(17), 1400, 1400).save(buffer, "PNG", compress_level=1)
-    for split, count in (("train", 20), ("val", 4)):
+    for split, count in (("train", 12), ("val", 4)):
         for name in "ab":
             (root / split / name).mkdir(parents=True)
             for number in range(count):
@@ -112,7 +112,7 @@ def slow_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def slow_set(slow_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
-    """The shard set made of `slow_pictures`: twelve shards of 32x32 pictures. Read only."""
+    """The shard set made of `slow_pictures`: eight shards of 32x32 pictures. Read only."""
     out = tmp_path_factory.mktemp("slow_set") / "set"
     preprocess(PreprocessConfig(source=slow_pictures, out=out, pixels=32, images_per_shard=4, workers=2))
     return read_shard_set(out)

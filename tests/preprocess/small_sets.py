@@ -63,6 +63,7 @@ def assert_refused(ended: subprocess.CompletedProcess[str], sentence: str, code:
 
 
 def _run_words(words: list[str], output: str) -> None:
+    os.setsid()  # a process group, as a shell makes for each command
     resource_tracker._resource_tracker._fd = None  # an own one tells in `output` what a kill leaves behind
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(f"{output}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
@@ -102,9 +103,11 @@ class Command:
         processes = self.find_processes()
         for process in processes:
             process.suspend()
-        yield
-        for process in processes:
-            process.resume()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
 
 
 @contextlib.contextmanager

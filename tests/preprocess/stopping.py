@@ -16,8 +16,6 @@ from tqdm import tqdm
 
 from pipeline.preprocess import repair, stage, verify
 
-CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir")
-
 
 def kill_self(event: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
@@ -92,13 +90,25 @@ def _fork(words: tuple[object, ...], folder: Path, end: Callable[[str], None], n
     counter = count()
 
     def watch(event: str, arguments: tuple[object, ...]) -> None:
-        writes = event == "open" and isinstance(arguments[1], str) and arguments[1] not in ("r", "rb")
-        if (event in CHANGES or writes) and str(arguments[0]).startswith(str(folder)) and next(counter) >= number:
+        if _is_change(event, arguments, str(folder)) and next(counter) >= number:
             end(event)
 
     sys.addaudithook(watch)
     ended = run(*words)
     os._exit(ended.returncode)
+
+
+def _is_change(event: str, arguments: tuple[object, ...], folder: str) -> bool:
+    """Whether an audit event says that files or folders below a folder are about to change."""
+    below = event in ("open", "os.mkdir", "os.remove", "os.rename", "os.rmdir") and str(arguments[0]).startswith(folder)
+    match event:
+        case "open":
+            return below and arguments[1] not in (None, "r", "rb")
+        case "os.remove" | "os.rmdir":
+            is_in_rmtree = arguments[1] != -1  # which names files by their folder's descriptor
+            return is_in_rmtree or (below and os.path.lexists(arguments[0]))
+        case _:
+            return below
 
 
 def _run_here(function: Callable[[object], object], tasks: list[object], **_: object) -> Iterator[object]:

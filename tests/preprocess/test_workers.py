@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from multiprocessing import resource_tracker
 
 import psutil
 import pytest
@@ -125,6 +126,8 @@ def test_workers_end_when_the_process_that_started_them_is_killed():
 
 
 def start_and_wait(sender) -> None:
+    resource_tracker._resource_tracker._fd = None  # one of its own says, to nobody, what a killed process leaves
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     bar = build_bar("test", total=30, initial=0)
     results = run_in_workers(work_for_ever_but_one, range(4), num_workers=2, bar=bar)
     next(results)
