@@ -59,6 +59,8 @@ def main(words: Sequence[str] | None = None) -> None:
         return
     num_words = 2 if " ".join(words[:2]) in COMMANDS else 1
     name, rest = " ".join(words[:num_words]), list(words[num_words:])
+    if f"preprocess {name}" in COMMANDS:
+        fail(f"alexnet: unknown command {name!r}: did you mean `alexnet preprocess {name}`?")
     if name not in COMMANDS:
         fail(f"alexnet: unknown command {name!r}: choose one of {', '.join(n for n in COMMANDS if ' ' not in n)}")
     try:

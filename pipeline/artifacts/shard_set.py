@@ -156,11 +156,12 @@ def read_shard_set(path: Path) -> ShardSet:
     check(path.is_dir(), f"{path} is not a directory: pass the directory that `alexnet preprocess` wrote")
     file = path / "dataset.json"
     if not file.is_file():
-        begun = (path / WORK_FOLDER).is_dir()
-        raise InputError(
-            f"{path} has no dataset.json, so it is no finished shard set: "
-            f"{f'see `alexnet preprocess status {path}`' if begun else 'run `alexnet preprocess` first'}"
-        )
+        advice = "run `alexnet preprocess` first"
+        if (path / WORK_FOLDER).is_dir():
+            advice = f"see `alexnet preprocess status {path}`"
+        elif (path / "plan").is_dir():
+            advice = "restore it, or give the command that made the set again, which packs it anew"
+        raise InputError(f"{path} has no dataset.json, so it is no finished shard set: {advice}")
     found = read_format_version(file)
     check(
         found == FORMAT_VERSION,

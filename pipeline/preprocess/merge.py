@@ -84,8 +84,8 @@ def check_dropped(dropped: Sequence[LedgerEntry], num_images: int, max_dropped: 
     check(
         len(dropped) <= max_dropped * num_images,
         f"{len(dropped)} of {num_images:,} pictures cannot be decoded, {dropped[0].file if dropped else ''} first "
-        f"({dropped[0].detail if dropped else ''}): replace them and begin anew, or allow a larger share than "
-        f"{max_dropped:g} with --max-dropped",
+        f"({dropped[0].detail if dropped else ''}): allow a larger share than {max_dropped:g} with "
+        "--max-dropped, which goes on from here, or replace them and begin anew",
     )
 
 

@@ -1,6 +1,7 @@
 """Where the pictures are: a folder, an archive or arrays become labelled and proved rows."""
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ MARKS: dict[Layout, tuple[str, ...]] = {
     "fashion-mnist": (f"{FASHION_FOLDER}/",),
 }
 """What tells a layout: any of these in the source."""
+CLASS_TAR = re.compile(r"n\d{8}\.tar")
 MAX_NAMED_ENTRIES = 5
 
 
@@ -96,7 +98,7 @@ def read_source(
     if val_fraction is not None:
         check("val" not in splits, f"--val-fraction {val_fraction} was given but {root} has val: leave out one of them")
         splits["train"], splits["val"] = hold_out(splits["train"], val_fraction, seed, allow_partial=allow_partial)
-    check("val" in splits, f"{root} has no val: pass --val-fraction 0.1 to hold out a tenth of the training pictures")
+    check("val" in splits, _say_no_val(root, found.layout))
     return Source(
         layout=found.layout,
         classes=tuple(ClassInfo(id=name, name=found.names.get(name, name)) for name in classes),
@@ -107,12 +109,24 @@ def read_source(
     )
 
 
+def _say_no_val(root: Path, layout: Layout) -> str:
+    wanted = {"ilsvrc2012": ILSVRC2012.archives["val"], "ilsvrc2010": ILSVRC2010.archives["val"]}.get(layout, "val/")
+    beside = [entry.name for entry in list_folder(root) if entry.is_dir()] if (root / "train").is_dir() else []
+    others = [f"{name}/" for name in beside if name != "train"]
+    also = f" (it has {', '.join(others[:MAX_NAMED_ENTRIES])}, which are not taken for it)" if others else ""
+    return (
+        f"{root} has no {wanted}{also}: put it there, or pass --val-fraction 0.1 to hold out a tenth of the training "
+        "pictures"
+    )
+
+
 def find_layout(root: Path) -> Layout:
     """Tell what a source is by what lies in it.
 
     Raises:
         InputError: nothing or too much fits.
     """
+    check(not (root / "dataset.json").is_file(), f"{root} is a shard set already: pass the pictures, or train on it")
     if root.is_file():
         official = {name for challenge in (ILSVRC2010, ILSVRC2012) for name in challenge.archives.values()}
         check(root.name not in official, f"{root} is one of the official archives: pass the folder that holds them all")
@@ -136,6 +150,13 @@ def find_layout(root: Path) -> Layout:
         with explain_os_errors(root):
             if any(_has(root, f"{split}/") for split in SPLITS) or any(map(_is_class_folder, entries)):
                 return "folders"
+    class_tars = [entry.name for entry in entries if CLASS_TAR.fullmatch(entry.name)]
+    check(
+        not class_tars,
+        f"{root} holds class tars like {class_tars[0] if class_tars else ''}, the content of "
+        f"{ILSVRC2012.archives['train']}: pass the folder with that archive itself, or unpack each into a folder of "
+        "its name",
+    )
     names = [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries[:MAX_NAMED_ENTRIES]]
     marks = ", ".join(mark for layout in MARKS if layout != "folders" for mark in MARKS[layout])
     raise InputError(

@@ -144,6 +144,9 @@ def check_finished_fits(config: PreprocessConfig) -> None:
     Raises:
         InputError: it was.
     """
+    shard_set = read_shard_set(config.out)
+    for split in shard_set.info.splits:
+        shard_set.open_split(split)  # which says what is missing
     opened = open_plan(config.out)
     check_plan_fits(opened.plan, config.packing, config.out)
     with ContentReader(config.source, opened.plan.containers, check_stamps=False) as reader:
@@ -240,7 +243,8 @@ def summarize(out: Path, info: ShardSetInfo, *, as_json: bool) -> None:
             )
         )
         return
-    whole = f"all of {info.layout}, proved by its counts" if info.complete else "partial, or of no official data set"
+    whole = "partial" if info.packing.allow_partial else "no official data set"
+    whole = f"all of {info.layout}, proved by its counts" if info.complete else whole
     print(
         f"preprocess: {sum(kept.values()):,} pictures, {size / 1e6:,.1f} MB in {out} ({whole}), "
         f"{info.num_dropped} dropped{f' (see {out}/{LEDGER})' if info.num_dropped else ''}, "

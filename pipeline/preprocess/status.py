@@ -10,7 +10,7 @@ from pipeline.artifacts import WORK_FOLDER, Split, read_json, read_shard_set, to
 from pipeline.errors import check
 from pipeline.options import PreprocessConfig, StatusConfig
 from pipeline.preprocess.claim import find_holder, find_parts_at_work, plan_lock, whole_lock
-from pipeline.preprocess.plan import PlannedShard, find_plan
+from pipeline.preprocess.plan import PLAN_FILE, PlannedShard, find_plan
 from pipeline.preprocess.records import find_records
 
 PARTS_TO_OFFER = 16
@@ -81,6 +81,8 @@ def read_status(out: Path) -> Status:
     check(out.is_dir(), f"{out} is not a directory: pass the --out of `alexnet preprocess`")
     if (out / "dataset.json").is_file():
         return _describe_finished(out)
+    if (out / PLAN_FILE).is_file() and not (out / WORK_FOLDER).is_dir():
+        read_shard_set(out)  # which says what to do where dataset.json is lost
     check(
         (out / WORK_FOLDER).is_dir(),
         f"{out} holds no shard set, begun or finished: pass the --out of `alexnet preprocess`",
@@ -108,7 +110,10 @@ def read_status(out: Path) -> Status:
 
 
 def _describe_finished(out: Path) -> Status:
-    info = read_shard_set(out).info
+    shard_set = read_shard_set(out)
+    info = shard_set.info
+    for split in info.splits:
+        shard_set.open_split(split)  # which says what is missing
     splits = {
         split: Progress(
             shards_done=len(found.shards),
@@ -180,7 +185,11 @@ def format_status(status: Status) -> str:
     ] or [f"{status.path}: the source has not been looked through yet"]
     lines += [f"dropped {status.num_dropped:>4}"] if status.num_dropped else []
     lines += [f"running: {name}" for name in status.running]
-    lines += ["for the rest:", *(f"  {command}" for command in status.commands)] if status.commands else []
+    if status.commands:
+        lines += [
+            "for the rest (sbatch: from the folder that holds slurm/):",
+            *(f"  {line}" for line in status.commands),
+        ]
     return "\n".join(lines)
 
 

@@ -249,7 +249,7 @@ def test_missing_files_of_arrays_are_named(tmp_path):
     (raw / "t10k-images-idx3-ubyte.gz").unlink()
     with pytest.raises(InputError, match="lacks t10k: download it again, or accept it with --allow-partial"):
         read(root, allow_partial=False)
-    with pytest.raises(InputError, match=r"has no val: pass --val-fraction 0.1 to hold out a tenth"):
+    with pytest.raises(InputError, match=r"has no val/: put it there, or pass --val-fraction 0.1 to hold out a tenth"):
         read(root)
     assert list(read(root, val_fraction=0.5).splits) == ["train", "val"]
     (raw / IDX_LABELS).unlink()

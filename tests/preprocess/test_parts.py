@@ -134,7 +134,10 @@ def test_what_parts_dropped_together_counts_at_the_merge_and_a_larger_limit_goes
     codes = [preprocess(few_pictures, out, *strict, f"--part={part}/2").returncode for part in (0, 1)]
     assert sorted(codes) == [0, 2]
     assert not (out / "dataset.json").exists()
-    assert_refused(preprocess(few_pictures, out, *strict), "or allow a larger share than 0.01 with --max-dropped")
+    assert_refused(
+        preprocess(few_pictures, out, *strict),
+        "allow a larger share than 0.01 with --max-dropped, which goes on from here",
+    )
     assert finish(few_pictures, out, *FEW) == read_files(few_set.path)
 
 

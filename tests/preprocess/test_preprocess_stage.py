@@ -94,7 +94,7 @@ def test_too_many_undecodable_pictures_stop_the_run_and_the_advised_flag_goes_on
     out = tmp_path / "set"
     stopped = preprocess(odd_source, out, *ODD, "--max-dropped=0.05")
     assert_refused(stopped, "of 17 pictures cannot be decoded, b/")
-    assert_refused(stopped, "or allow a larger share than 0.05 with --max-dropped")
+    assert_refused(stopped, "allow a larger share than 0.05 with --max-dropped, which goes on from here")
     assert not (out / "dataset.json").exists()
     assert finish(odd_source, out, *ODD, "--max-dropped=0.2") == read_files(odd_set)
 

@@ -51,7 +51,7 @@ def test_a_missing_folder_is_refused(tmp_path):
 
 def test_a_set_without_dataset_json_counts_as_unfinished(copy):
     (copy / "dataset.json").unlink()
-    with pytest.raises(InputError, match=r"has no dataset\.json, so it is no finished shard set: run `alexnet"):
+    with pytest.raises(InputError, match=r"has no dataset\.json, so it is no finished shard set: restore it, or"):
         read_shard_set(copy)
 
 

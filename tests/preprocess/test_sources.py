@@ -115,8 +115,8 @@ def test_a_hold_out_that_leaves_a_class_nothing_to_train_on_is_accepted_only_by_
         (("val/a/1.JPEG",), None, "has val/ but no train/: add it, or pass its class folders"),
         (("val/a/1.JPEG", "test/a/1.JPEG"), 0.1, "has val/, test/ but no train/"),
         (("train/a/1.JPEG", "val/a/1.JPEG"), 0.1, "--val-fraction 0.1 was given but .* has val: leave out one of them"),
-        (("train/a/1.JPEG",), None, "has no val: pass --val-fraction 0.1 to hold out a tenth of the training pictures"),
-        (("a/1.JPEG",), None, "has no val: pass --val-fraction 0.1 to hold out a tenth"),
+        (("train/a/1.JPEG",), None, "has no val/: put it there, or pass --val-fraction 0.1 to hold out a tenth of the"),
+        (("a/1.JPEG",), None, "has no val/: put it there, or pass --val-fraction 0.1 to hold out a tenth"),
         (("train/a/1.JPEG", "val/a/.keep"), None, "val has 1 classes and not one picture: expected CLASS/NAME"),
         (("a/1.JPEG", "a/2.JPEG"), 0.1, "0.1 of 2 pictures leaves 0 for val and 2 for train: choose one that leaves"),
         (("a/1.JPEG", "a/2.JPEG"), 1.0, "1.0 of 2 pictures leaves 2 for val and 0 for train: choose one that leaves"),
@@ -243,3 +243,19 @@ def test_rows_are_small_and_listed_in_chunks(tmp_path, monkeypatch):
     source = read(net.write_archives(tmp_path), allow_partial=True)
     assert {split: len(rows) for split, rows in source.splits.items()} == {"train": 14, "val": 8}
     assert source.splits["train"].itemsize == 4 + 8 + 8 + 4 + 8 + 17 + 22
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        (("dataset.json", "train/a/1.JPEG"), "is a shard set already: pass the pictures, or train on it"),
+        (
+            ("n01440764.tar", "n01443537.tar"),
+            r"holds class tars like n01440764\.tar, the content of ILSVRC2012_img_train",
+        ),
+        (("train/a/1.JPEG", "valid/a/1.JPEG"), r"has no val/ \(it has valid/, which are not taken for it\)"),
+    ],
+)
+def test_near_misses_are_named(tmp_path, files, sentence):
+    with pytest.raises(InputError, match=sentence):
+        read(write_files(tmp_path, *files))

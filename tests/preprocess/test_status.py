@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -75,7 +76,7 @@ def test_in_the_middle_it_counts_shards_pictures_and_drops_and_its_command_does_
     assert (status["running"], status["finished"]) == ([], False)
     said = show_status(out)
     assert "train      3 of 4 shards, 13 of 18 pictures\nval        1 of 2 shards, 1 of 6 pictures\n" in said
-    assert "for the rest:" in said
+    assert "for the rest (sbatch: from the folder that holds slurm/):" in said
     command, array = status["commands"]
     assert f"  {command}\n" in said
     assert parse_array(array) == ([1], 3)
@@ -198,3 +199,12 @@ def test_the_slurm_script_runs_the_parts_that_slurm_numbers(few_pictures, few_se
 )
 def test_numbers_are_written_as_slurm_reads_them(numbers, text):
     assert format_ranges(numbers) == text
+
+
+def test_a_finished_set_that_lacks_a_file_is_not_called_finished(few_pictures, few_set, tmp_path):
+    out = Path(shutil.copytree(few_set.path, tmp_path / "set"))
+    (out / "train" / "train-000001.tar").unlink()
+    for ended in (run("preprocess", "status", out), preprocess(few_pictures, out, *FEW)):
+        assert_refused(ended, "train-000001.tar has no bytes, expected")
+    (out / "dataset.json").unlink()
+    assert_refused(run("preprocess", "status", out), "give the command that made the set again")
