@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from pipeline.artifacts import (
@@ -23,17 +22,15 @@ from pipeline.artifacts import (
 from pipeline.errors import check
 from pipeline.options import RepairConfig
 from pipeline.preprocess.claim import claim
-from pipeline.preprocess.content import ContentReader
 from pipeline.preprocess.ledger import LedgerEntry, format_ledger
 from pipeline.preprocess.merge import remove_leftovers
+from pipeline.preprocess.packing import open_source
 from pipeline.preprocess.pictures import draw_statistics
 from pipeline.preprocess.plan import (
     PLAN_FOLDER,
-    OpenPlan,
     PlannedShard,
     begin_plan,
     check_tools_fit,
-    open_plan,
     read_plan,
 )
 from pipeline.preprocess.records import SHARD_SUFFIXES
@@ -163,15 +160,9 @@ def mend_shards(shard_set: ShardSet, bad: Collection[str], config: RepairConfig,
         put_in_place(shard_set, LEDGER, format_ledger(entries))
 
 
-@cache
-def _open_source(out: Path, source: Path) -> tuple[OpenPlan, ContentReader]:
-    opened = open_plan(out)
-    return opened, ContentReader(source, opened.plan.containers, check_stamps=False)
-
-
 def repair_shard(task: RepairTask) -> RepairedShard:
     """Pack one shard into the scratch folder and move it into place if it is what it was; runs in a worker."""
-    opened, reader = _open_source(task.out, task.source)
+    opened, reader = open_source(task.out, task.source, check_stamps=False)
     shard = task.shard
     scratch, folder = task.out / WORK_FOLDER / SCRATCH / shard.name, task.out / shard.split
     record = write_shard(

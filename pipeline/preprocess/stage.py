@@ -1,12 +1,9 @@
 """The preprocess stage: plan the shards once, pack those that are missing in parallel, merge when all are there."""
 
-import functools
 import json
 import shutil
 import sys
-from collections.abc import Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
 import PIL
@@ -16,14 +13,12 @@ from pipeline.errors import InputError, check
 from pipeline.options import MergeConfig, PreprocessConfig
 from pipeline.preprocess.claim import claim, claim_if_alone, find_holder, hold, plan_lock
 from pipeline.preprocess.content import ContentReader
-from pipeline.preprocess.encodings import BYTES_PER_PIXEL
-from pipeline.preprocess.merge import check_dropped, merge_shards, remove_leftovers
+from pipeline.preprocess.merge import merge_shards, remove_leftovers
+from pipeline.preprocess.packing import pack_missing, say
 from pipeline.preprocess.plan import (
     PLAN_FILE,
     PLAN_FOLDER,
-    OpenPlan,
     Plan,
-    PlannedShard,
     begin_plan,
     check_plan_fits,
     check_source_unchanged,
@@ -32,24 +27,12 @@ from pipeline.preprocess.plan import (
     open_plan,
     read_plan,
 )
-from pipeline.preprocess.records import ShardRecord, find_records, write_record
-from pipeline.preprocess.shards import write_shard
-from pipeline.preprocess.statistics import PixelSums
+from pipeline.preprocess.records import find_records
 from pipeline.preprocess.status import read_status, write_request
-from pipeline.preprocess.workers import build_bar, count_images, run_in_workers
 from pipeline.provenance import PILLOW_ADVICE, is_pillow_simd
 
 NUM_COMPARED = 16
 """Pictures of a finished set that are looked up in the source that is named again."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PackingTask:
-    """One shard to pack, and where from and to."""
-
-    source: Path
-    out: Path
-    shard: PlannedShard
 
 
 def preprocess(config: PreprocessConfig) -> ShardSetInfo | None:
@@ -184,48 +167,6 @@ def agree_on_plan(config: PreprocessConfig) -> Plan:
     return plan
 
 
-def pack_missing(config: PreprocessConfig, plan: Plan, shards: Sequence[PlannedShard]) -> None:
-    """Pack those of `shards` that are not done, in worker processes.
-
-    Raises:
-        InputError: too many pictures cannot be decoded, or the source was changed.
-        RunError: a worker was killed.
-    """
-    records = find_records(config.out, shards)
-    missing = [shard for shard in shards if shard not in records]
-    num_done = sum(shard.last - shard.first for shard in records)
-    total = sum(shard.last - shard.first for shard in shards)
-    counts = ", ".join(f"{split.num_images:,} {name}" for name, split in plan.splits.items())
-    say(
-        config,
-        f"preprocess: {counts} pictures in {len(plan.classes):,} classes ({plan.layout}) of {config.source}; "
-        f"{f'part {config.part}: ' if config.part else ''}{len(missing)} of {len(shards)} shards to pack"
-        f"{f', {len(records)} are done' if records else ''}",
-    )
-    dropped = [entry for record in records.values() for entry in record.dropped]
-    check_dropped(dropped, plan.num_images, config.max_dropped)
-    warn_of_space(config, total - num_done)
-    bar = build_bar("preprocess", total=total, initial=num_done)
-    tasks = [PackingTask(source=config.source, out=config.out, shard=shard) for shard in missing]
-    with closing(run_in_workers(pack_shard, tasks, num_workers=config.workers, bar=bar)) as results:
-        for record in results:
-            dropped += record.dropped
-            bar.set_postfix(dropped=len(dropped), refresh=False)
-            check_dropped(dropped, plan.num_images, config.max_dropped)
-
-
-def warn_of_space(config: PreprocessConfig, num_images: int) -> None:
-    """Say beforehand that the disk is likely to be too small; what is packed until it is full would not be lost."""
-    needed = num_images * config.pixels**2 * BYTES_PER_PIXEL[config.encoding]
-    free = shutil.disk_usage(config.out).free
-    if needed > free:
-        print(
-            f"preprocess: warning: {num_images:,} pictures need about {needed / 1e6:,.0f} MB, and {config.out} has "
-            f"{free / 1e6:,.0f} MB free: make room, or choose another --encoding or --out",
-            file=sys.stderr,
-        )
-
-
 def summarize(out: Path, info: ShardSetInfo, *, as_json: bool) -> None:
     """Say what came out, for people or as JSON."""
     size = sum(shard.size_bytes for split in info.splits.values() for shard in split.shards)
@@ -250,37 +191,6 @@ def summarize(out: Path, info: ShardSetInfo, *, as_json: bool) -> None:
         f"{info.num_dropped} dropped{f' (see {out}/{LEDGER})' if info.num_dropped else ''}, "
         f"digest {info.digest[:12]}"
     )
-
-
-def say(config: PreprocessConfig, sentence: str) -> None:
-    """Tell people; on standard error where standard output is for a script."""
-    print(sentence, file=sys.stderr if config.json else sys.stdout, flush=True)
-
-
-@functools.cache
-def open_source(out: Path, source: Path) -> tuple[OpenPlan, ContentReader]:
-    """What a worker needs for any shard, opened once."""
-    opened = open_plan(out)
-    return opened, ContentReader(source, opened.plan.containers)
-
-
-def pack_shard(task: PackingTask) -> ShardRecord:
-    """Pack one shard and write down that it is done; runs in a worker."""
-    opened, reader = open_source(task.out, task.source)
-    plan, shard = opened.plan, task.shard
-    sums = PixelSums.empty(plan.packing.pixels) if shard.split == "train" else None
-    record = write_shard(
-        task.out / shard.split,
-        shard.name,
-        shard.split,
-        opened.read_rows(shard),
-        reader,
-        plan.recipe,
-        sums=sums,
-        count_image=count_images,
-    )
-    write_record(task.out, shard, record, sums)
-    return record
 
 
 def merge_if_last(out: Path, *, max_dropped: float) -> None:

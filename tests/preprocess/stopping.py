@@ -14,7 +14,7 @@ from pathlib import Path
 from small_sets import run
 from tqdm import tqdm
 
-from pipeline.preprocess import repair, stage, verify
+from pipeline.preprocess import packing, repair, verify
 
 
 def kill_self(event: str) -> None:
@@ -62,7 +62,7 @@ def _drive(*arguments: object) -> list[int]:
 
 
 def _run_until_change_and_again(codes, end, folder, words, template, every) -> None:
-    for module in (stage, repair, verify):
+    for module in (packing, repair, verify):
         module.run_in_workers = _run_here
         module.count_images = lambda *_: None
     tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a killed process leaves behind

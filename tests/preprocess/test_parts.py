@@ -132,7 +132,7 @@ def test_what_parts_dropped_together_counts_at_the_merge_and_a_larger_limit_goes
     out = tmp_path / "set"
     strict = (*FEW[:2], "--workers=1", "--max-dropped=0.01")
     codes = [preprocess(few_pictures, out, *strict, f"--part={part}/2").returncode for part in (0, 1)]
-    assert sorted(codes) == [0, 2]
+    assert sorted(codes) in ([0, 2], [2, 2])  # the other part refuses to merge if the one that stopped was through
     assert not (out / "dataset.json").exists()
     assert_refused(
         preprocess(few_pictures, out, *strict),
