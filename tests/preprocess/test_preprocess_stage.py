@@ -143,6 +143,13 @@ def test_a_file_in_place_of_the_output_is_refused_and_kept(few_pictures: Path, t
     assert (tmp_path / "out").read_text() == "mine"
 
 
+def test_an_output_around_the_source_is_refused(few_pictures: Path, tmp_path: Path):
+    source = Path(shutil.copytree(few_pictures, tmp_path / "all" / "source"))
+    before = read_files(tmp_path)
+    assert_refused(preprocess(source, tmp_path / "all"), "already holds something that is no shard set")
+    assert read_files(tmp_path) == before
+
+
 def test_an_output_inside_the_source_is_refused(few_pictures: Path):
     before = read_files(few_pictures)
     assert_refused(preprocess(few_pictures, few_pictures / "train" / "shards"), "lies inside --source")

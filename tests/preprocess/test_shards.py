@@ -77,8 +77,8 @@ def test_the_webdataset_library_reads_keys_pixels_and_labels(shard_set):
 
 
 @webdataset_leaves_files_open
-@pytest.mark.parametrize(("encoding", "extension"), [("raw", "npy"), ("png", "png")])
-def test_lossless_shards_are_read_by_webdataset_and_dali(few_pictures, tmp_path, encoding, extension):
+@pytest.mark.parametrize(("encoding", "extension"), [("raw", "npy"), ("png", "png"), ("jpeg-420", "jpg")])
+def test_shards_of_every_encoding_are_read_by_webdataset_and_dali(few_pictures, tmp_path, encoding, extension):
     out = tmp_path / "set"
     assert preprocess(few_pictures, out, *FEW, f"--encoding={encoding}").returncode == 0
     shard_set = read_shard_set(out)
