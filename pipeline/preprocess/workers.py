@@ -95,6 +95,9 @@ def run_in_workers(
         RunError: a worker was killed.
         KeyboardInterrupt: after Ctrl-C, when the workers have ended.
     """
+    if not tasks:
+        bar.close()
+        return
     with interrupts_put_off() as interrupts:
         yield from _run_pool(function, tasks, num_workers, bar, interrupts)
 
@@ -133,7 +136,7 @@ def _run_pool(
     stop: Synchronized[int] = context.Value("b", 0, lock=False)
     start_server(context, function.__module__)
     initial = bar.n
-    executor = ProcessPoolExecutor(min(num_workers, max(1, len(tasks))), context, _start_worker, (counter, stop))
+    executor = ProcessPoolExecutor(min(num_workers, len(tasks)), context, _start_worker, (counter, stop))
     try:
         pending = {executor.submit(function, task) for task in tasks}
         while pending and not interrupts:

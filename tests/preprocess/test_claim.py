@@ -93,7 +93,7 @@ def test_who_starts_during_a_merge_waits_for_its_end(few_pictures, few_set, tmp_
         path.rename(tmp_path / path.name)
     with start("preprocess", "--source", few_pictures, "--out", out, *FEW, output=tmp_path / "said") as late:
         with hold(merge_lock(out)), hold(whole_lock(out)):
-            time.sleep(1)
+            time.sleep(0.5)
             assert late.process.exitcode is None
             for name in ("ledger.jsonl", "dataset.json"):
                 (tmp_path / name).rename(out / name)
