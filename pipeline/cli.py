@@ -241,7 +241,7 @@ def start_describe(words: list[str]) -> None:
     from pipeline.model.describe import describe_layers, format_layers
 
     print(f"{experiment.name} ({get_status(experiment.name, config)}): {experiment.claim}\n")
-    print(format_layers(describe_layers(config.model, crop_pixels=config.augment.crop_pixels)))
+    print(format_layers(describe_layers(config.model, input_pixels=config.augment.input_pixels)))
 
 
 def start_experiments(words: list[str]) -> None:

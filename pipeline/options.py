@@ -1,4 +1,7 @@
-"""What must not change numbers: what each command reads, writes and may use."""
+"""What must not change numbers: what each command reads, writes and may use.
+
+Slots make a second class of each dataclass, which a bare `super()` would miss: hence `super(Class, self)`.
+"""
 
 import os
 import re
@@ -16,12 +19,41 @@ Layout = Literal["ilsvrc2012", "ilsvrc2010", "folders", "cifar10", "fashion-mnis
 Resize = Literal["crop", "warp"]
 Encoding = Literal["jpeg", "jpeg-420", "raw", "png"]
 
+Decoder = Literal["auto", "cpu", "mixed"]
+
 MAX_JPEG_QUALITY = 100
 MIN_PIXELS, MAX_PIXELS = 8, 4096
 
 
+MAX_DEFAULT_THREADS = 16
+
+
+def count_cores_per_rank() -> int:
+    """Cores that this process may use, shared with the other ranks that torchrun started on this node."""
+    cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(max(1, cores), MAX_DEFAULT_THREADS)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RuntimeConfig:
+class LoadingConfig:
+    """How batches are loaded, which changes their speed and never their content, but for what is damaged."""
+
+    num_threads: int = count_cores_per_rank()
+    """Threads that decode and augment, per rank."""
+    decoder: Decoder = "auto"
+    """Where JPEGs are decoded: cpu, mixed (on the GPU, helped by the CPU), or auto, which is mixed on a GPU."""
+    hw_decoder_load: float = 0.65
+    """Share of the JPEGs that go to the GPU's own JPEG engine, where it has one."""
+    on_damaged: Literal["stop", "skip"] = "stop"
+    """What to do about a picture that cannot be decoded: stop, or leave it out, count it and write it down."""
+
+    def __post_init__(self) -> None:
+        check(self.num_threads > 0, f"--num-threads must be positive, found {self.num_threads}")
+        check(0 <= self.hw_decoder_load <= 1, f"--hw-decoder-load must lie in [0, 1], found {self.hw_decoder_load}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RuntimeConfig(LoadingConfig):
     """Everything that must not change numbers."""
 
     data: Path
@@ -32,8 +64,6 @@ class RuntimeConfig:
     """Go on from the newest checkpoint in --out."""
     device: Device = "auto"
     """Where the network runs; auto takes the GPU when there is one."""
-    num_threads: int = 2
-    """Threads that decode and augment, per rank."""
     log_every: int = 20
     """Steps between two entries of the training loss in the journal."""
     keep_checkpoints: int = 2
@@ -42,7 +72,7 @@ class RuntimeConfig:
     """Stop after this many optimiser steps in all, as if the time were up; None runs to the end."""
 
     def __post_init__(self) -> None:
-        check(self.num_threads > 0, f"--num-threads must be positive, found {self.num_threads}")
+        super(RuntimeConfig, self).__post_init__()
         check(self.log_every > 0, f"--log-every must be positive, found {self.log_every}")
         check(self.keep_checkpoints > 0, f"--keep-checkpoints must be positive, found {self.keep_checkpoints}")
         check(self.max_steps is None or self.max_steps > 0, f"--max-steps must be positive, found {self.max_steps}")
@@ -103,7 +133,7 @@ class PreprocessConfig(PackingConfig):
     """Print the summary as JSON on standard output, all else on standard error."""
 
     def __post_init__(self) -> None:
-        super(PreprocessConfig, self).__post_init__()  # slots make a second class, which a bare super() would miss
+        super(PreprocessConfig, self).__post_init__()
         check(self.workers > 0, f"--workers must be positive, found {self.workers}")
         check(0 <= self.max_dropped <= 1, f"--max-dropped must lie in [0, 1], found {self.max_dropped}")
         self.parse_part()
@@ -201,7 +231,7 @@ class InspectConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluateConfig:
+class EvaluateConfig(LoadingConfig):
     """What the evaluate stage measures."""
 
     run: Path
@@ -216,10 +246,9 @@ class EvaluateConfig:
     """Patches per rank that go through the network at once."""
     device: Device = "auto"
     """Where the network runs; auto takes the GPU when there is one."""
-    num_threads: int = 2
-    """Threads that decode, per rank."""
 
     def __post_init__(self) -> None:
+        super(EvaluateConfig, self).__post_init__()
         check(len(self.views) > 0, "--views must name at least one of center, ten")
         check(self.batch_size > 0, f"--batch-size must be positive, found {self.batch_size}")
         check(self.num_threads > 0, f"--num-threads must be positive, found {self.num_threads}")
@@ -251,7 +280,7 @@ class DemoConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainBenchConfig:
+class TrainBenchConfig(LoadingConfig):
     """What is timed, and where the numbers go."""
 
     data: Path | None = None
@@ -266,10 +295,9 @@ class TrainBenchConfig:
     """Steps that are timed, after three that are not."""
     device: Device = "auto"
     """Where the network runs; auto takes the GPU when there is one."""
-    num_threads: int = 2
-    """Threads that decode and augment."""
 
     def __post_init__(self) -> None:
+        super(TrainBenchConfig, self).__post_init__()
         check(self.batch_size > 0, f"--batch-size must be positive, found {self.batch_size}")
         check(self.num_steps > 0, f"--num-steps must be positive, found {self.num_steps}")
         check(self.num_threads > 0, f"--num-threads must be positive, found {self.num_threads}")

@@ -2,7 +2,8 @@
 
 Paper: Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", NIPS 2012;
 cited by section (§) or table. Source: the authors' code, published by the Computer History Museum in 2025; cited by
-net (its `layers-N` configurations and their notes). Errors are fractions, never accuracies.
+net (its `layers-N` configurations and their notes). Errors are fractions, never accuracies. What neither of them gives
+and others have published is named with its place, too.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,19 @@ COLOR_COEFFICIENT_STD = 0.1  # §4.1
 SOURCE_COLOR_DIVISOR = 1.1  # net 145: training images are divided by 1 + the coefficient's spread
 SOURCE_2010_COLOR_OFF_EPOCH = 68  # net 145
 SOURCE_2012_COLOR_OFF_EPOCH = 67  # net 145 on 2012
+
+# Pictures, as others have published them
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # torchvision's weights; RGB on [0, 1], ILSVRC-2012 training pictures
+IMAGENET_STD = (0.229, 0.224, 0.225)  # likewise
+IMAGENET_EIGENVALUES = (0.2175, 0.0188, 0.0045)  # fb.resnet.torch, datasets/imagenet.lua: of RGB on [0, 1], a subset
+IMAGENET_EIGENVECTORS = (  # likewise, by column
+    (-0.5675, 0.7192, 0.4009),
+    (-0.5808, -0.0045, -0.8140),
+    (-0.5836, -0.6948, 0.4203),
+)
+LUMINANCE_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601
+CAFFE_CROP_PIXELS = 227  # bvlc_alexnet/train_val.prototxt
+CAFFE_OFFSETS = 30  # Caffe's data_transformer.cpp: offsets 0 to 256 - 227
 
 # Network
 CLASSES = 1000  # §2

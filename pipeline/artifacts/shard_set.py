@@ -4,7 +4,9 @@ import hashlib
 import io
 import json
 import math
+import os
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.artifacts.files import read_json, to_json
-from pipeline.errors import InputError, check
+from pipeline.errors import InputError, RunError, check
 from pipeline.options import Layout, PackingConfig, Split
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 FORMAT_VERSION = 2
+MAX_OPEN_SHARDS = 500
+"""Below what systems allow a process by default; more are closed and opened again."""
 WORK_FOLDER = ".work"
 """Where an unfinished shard set keeps its state; gone from a finished one."""
 MEAN_IMAGE = "statistics/mean_image.npy"
@@ -184,8 +188,26 @@ def read_format_version(file: Path) -> object:
     return plain.get("format_version") if isinstance(plain, dict) else None
 
 
+class OpenFile:
+    """A file that is open for reading at any place, until nobody needs it."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Read `size` bytes from `offset` on, fewer where the file ends."""
+        return os.pread(self._descriptor, size, offset)
+
+
 class ShardSplit:
-    """Random access to the pictures of one split, by their position in it. Shards are mapped, not read."""
+    """Random access to the pictures of one split, by their position in it.
+
+    Shards are read, not mapped: a file cut short while in use is then an error and not the end of the process, and
+    what was read does not count as this process's memory.
+    """
 
     def __init__(self, path: Path, info: SplitInfo, packing: PackingConfig) -> None:
         self.path = path
@@ -194,7 +216,9 @@ class ShardSplit:
         indexes = [self._read_index(shard) for shard in info.shards]
         self._firsts = np.cumsum([0] + [len(index) for index in indexes])
         self._indexes = indexes
-        self._maps = [self._map_shard(shard) for shard in info.shards]
+        for shard in info.shards:
+            self._check_size(shard)
+        self._open_shard = lru_cache(MAX_OPEN_SHARDS)(lambda shard: OpenFile(self._get_path(shard)))
         self.labels: npt.NDArray[np.int64] = np.concatenate([index["label"] for index in indexes]).astype(np.int64)
         """(N,) int64 label of each picture."""
 
@@ -203,14 +227,16 @@ class ShardSplit:
         index: npt.NDArray[Any] = np.load(io.BytesIO(content))
         return index
 
-    def _map_shard(self, shard: ShardInfo) -> npt.NDArray[np.uint8]:
+    def _get_path(self, shard: int) -> Path:
+        return self.path / f"{self.info.shards[shard].name}.tar"
+
+    def _check_size(self, shard: ShardInfo) -> None:
         path = self.path / f"{shard.name}.tar"
         found = path.stat().st_size if path.is_file() else None
         check(
             found == shard.size_bytes,
             f"{path} has {found if found is not None else 'no'} bytes, expected {shard.size_bytes}: {REPAIR_ADVICE}",
         )
-        return np.memmap(path, dtype=np.uint8, mode="r")
 
     def __len__(self) -> int:
         return self.info.num_images
@@ -219,13 +245,23 @@ class ShardSplit:
         shard = int(np.searchsorted(self._firsts, position, side="right")) - 1
         return shard, self._indexes[shard][position - self._firsts[shard]]
 
+    @property
+    def is_raw(self) -> bool:
+        """Whether pictures are stored as pixels, not encoded."""
+        return self._raw_shape is not None
+
     def read(self, position: int) -> npt.NDArray[np.uint8]:
-        """Encoded bytes of a picture, (num_bytes,) uint8; of a raw set its pixels, (side, side, 3) uint8."""
+        """Encoded bytes of a picture, (num_bytes,) uint8; of a raw set its pixels, (side, side, 3) uint8. Read-only.
+
+        Raises:
+            RunError: the shard has become shorter since it was opened.
+        """
         shard, entry = self._find(position)
-        end = int(entry["offset"]) + int(entry["size"])
-        if self._raw_shape:
-            return self._maps[shard][end - math.prod(self._raw_shape) : end].reshape(self._raw_shape)
-        return self._maps[shard][int(entry["offset"]) : end]
+        size = math.prod(self._raw_shape) if self._raw_shape else int(entry["size"])
+        content = self._open_shard(shard).read(size, int(entry["offset"]) + int(entry["size"]) - size)
+        if len(content) != size:
+            raise RunError(f"{self.locate(position)} is cut short, so the shard changed while in use: {REPAIR_ADVICE}")
+        return np.frombuffer(content, np.uint8).reshape(self._raw_shape or (size,))
 
     def key(self, position: int) -> str:
         """Key of a picture: class folder and name of its source file."""
@@ -234,4 +270,4 @@ class ShardSplit:
     def locate(self, position: int) -> str:
         """Where a picture lies, for messages: `shard.tar:offset:key`."""
         shard, entry = self._find(position)
-        return f"{self.path / self.info.shards[shard].name}.tar:{int(entry['offset'])}:{entry['key'].decode()}"
+        return f"{self._get_path(shard)}:{int(entry['offset'])}:{entry['key'].decode()}"

@@ -6,31 +6,69 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.config import AugmentConfig
+
 Views = Literal["center", "ten"]
+NUM_TRIES = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Crops:
-    """Random crops, one per draw: `starts` (N, 2) int32 top and left in pixels, `mirrors` (N,) int32 of 0 and 1."""
+    """Patches of N pictures, in pixels.
+
+    `starts` (N, 2) int32 top and left; `shapes` (N, 2) int32 height and width; `mirrors` (N,) int32 of 0 and 1.
+    """
 
     starts: npt.NDArray[np.int32]
+    shapes: npt.NDArray[np.int32]
     mirrors: npt.NDArray[np.int32]
 
 
-def sample_crops(num_draws: int, *, num_offsets: int, flip: bool, seed: int, epoch: int) -> Crops:
-    """Draw crop positions uniformly from 0 to `num_offsets` - 1 in each direction, and mirrorings with probability 1/2.
+def sample_crops(num_draws: int, config: AugmentConfig, *, image_pixels: int, seed: int, epoch: int) -> Crops:
+    """Draw where patches lie, as `config.crop` says, and mirrorings with probability 1/2.
 
     Args:
         num_draws: N; draw i belongs to picture i of the split (or to the i-th group of an epoch).
-        num_offsets: positions in each direction.
-        flip: False mirrors nothing.
+        config: kind and size of the patches, and whether any is mirrored.
+        image_pixels: side of the stored pictures.
         seed: the experiment's seed.
         epoch: the epoch that the draws are for.
     """
     generator = np.random.default_rng([seed, epoch, 1])
-    starts = generator.integers(num_offsets, size=(num_draws, 2), dtype=np.int32)
-    mirrors = generator.integers(2, size=num_draws, dtype=np.int32) * np.int32(flip)
-    return Crops(starts=starts, mirrors=mirrors)
+    shapes = np.full((num_draws, 2), config.crop_pixels, np.int32)
+    match config.crop:
+        case "random":
+            starts = generator.integers(config.num_offsets, size=(num_draws, 2), dtype=np.int32)
+        case "center":
+            starts = (image_pixels - shapes) // 2
+        case "resized":
+            starts, shapes = sample_boxes(num_draws, config, image_pixels=image_pixels, generator=generator)
+    mirrors = generator.integers(2, size=num_draws, dtype=np.int32) * np.int32(config.flip)
+    return Crops(starts=starts, shapes=shapes, mirrors=mirrors)
+
+
+def sample_boxes(
+    num_draws: int, config: AugmentConfig, *, image_pixels: int, generator: np.random.Generator
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Draw boxes of random area and aspect at random places, as torchvision's `RandomResizedCrop` does.
+
+    A box that does not fit is drawn again; the whole picture stands for one that did not fit ten times.
+
+    Returns:
+        Starts (N, 2) int32 top and left, and shapes (N, 2) int32 height and width, in pixels.
+    """
+    shapes = np.full((num_draws, 2), image_pixels, np.int32)
+    missing = np.arange(num_draws)
+    for _ in range(NUM_TRIES):
+        areas = generator.uniform(*config.area_range, len(missing)) * image_pixels**2
+        narrow, wide = np.log(config.aspect_range)
+        aspects = np.exp(generator.uniform(narrow, wide, len(missing)))
+        drawn = np.rint(np.sqrt(np.stack([areas / aspects, areas * aspects], axis=1))).astype(np.int32)
+        fits = (drawn >= 1).all(axis=1) & (drawn <= image_pixels).all(axis=1)
+        shapes[missing[fits]] = drawn[fits]
+        missing = missing[~fits]
+    starts = generator.integers(image_pixels - shapes + 1, dtype=np.int32)
+    return starts, shapes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

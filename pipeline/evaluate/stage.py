@@ -71,7 +71,7 @@ def evaluate(config: EvaluateConfig) -> list[EvaluationRecord]:
 def load_network(checkpoint: Checkpoint, world: World) -> nn.Module:
     """The network of a checkpoint on this rank's device."""
     config = checkpoint.config
-    network = build_alexnet(config.model, crop_pixels=config.augment.crop_pixels, seed=None)
+    network = build_alexnet(config.model, input_pixels=config.augment.input_pixels, seed=None)
     network.load_state_dict(checkpoint.model)
     return network.to(world.device)
 
@@ -99,7 +99,7 @@ def measure(
         views,
         batch_size=config.batch_size,
         world=world,
-        num_threads=config.num_threads,
+        loading=config,
     )
     bar = tqdm(
         predict(network, loader.run(), use_bfloat16=checkpoint.config.precision == "bfloat16"),

@@ -64,7 +64,7 @@ def time_variants(
         global_batch_size=config.batch_size,
         seed=experiment.seed,
         world=world,
-        num_threads=config.num_threads,
+        loading=config,
     )
     num_steps = NUM_WARM_UP_STEPS + config.num_steps
     rate_of_loader = time_steps("loader alone", loader.run(0, num_steps), touch_batch, config, world)
@@ -98,7 +98,7 @@ def time_variants(
 def build_step(experiment: ExperimentConfig, *, num_classes: int, world: World) -> Callable[[Batch], object]:
     """A training step of the experiment's network at its first rates."""
     model = replace(experiment.model, num_classes=num_classes)
-    network = build_alexnet(model, crop_pixels=experiment.augment.crop_pixels, seed=experiment.seed).to(world.device)
+    network = build_alexnet(model, input_pixels=experiment.augment.input_pixels, seed=experiment.seed).to(world.device)
     optimizer = build_optimizer(network, experiment.optimizer)
     rates = compute_rates(experiment.schedule, epoch=0, val_top1_errors=())
     set_rates(optimizer, rates, lr_in_momentum=experiment.optimizer.lr_in_momentum)

@@ -27,12 +27,12 @@ class AlexNet(nn.Sequential):
         return logits
 
 
-def build_alexnet(config: ModelConfig, *, crop_pixels: int, seed: int | None) -> AlexNet:
+def build_alexnet(config: ModelConfig, *, input_pixels: int, seed: int | None) -> AlexNet:
     """Build the network and draw its initial weights.
 
     Args:
         config: the description.
-        crop_pixels: height and width of the input.
+        input_pixels: height and width of the input.
         seed: decides the initial weights, alike on every machine and rank; None leaves them undrawn.
 
     Raises:
@@ -55,7 +55,7 @@ def build_alexnet(config: ModelConfig, *, crop_pixels: int, seed: int | None) ->
         _add_steps(layers, conv.name, conv.after, config)
         channels = kernels
     layers["flatten"] = nn.Flatten()
-    features = channels * count_positions(config, crop_pixels) ** 2
+    features = channels * count_positions(config, input_pixels) ** 2
     for linear in config.linears:
         units = config.num_classes if linear.units is None else config.scaled(linear.units)
         layers[linear.name] = nn.Linear(features, units)
@@ -86,25 +86,26 @@ def _build_step(step: Step, config: ModelConfig) -> nn.Module:
             return nn.Dropout(config.dropout) if config.inverted_dropout else MaskDropout(config.dropout)
 
 
-def count_positions(config: ModelConfig, crop_pixels: int) -> int:
+def count_positions(config: ModelConfig, input_pixels: int) -> int:
     """Side of the last convolution's maps after all that follows it, in positions.
 
     Raises:
         InputError: a layer's window does not fit its input.
     """
-    side = crop_pixels
+    side = input_pixels
     for conv in config.convs:
-        side = _count_windows(side + sum(conv.padding), conv.size, conv.stride, conv, crop_pixels)
+        side = _count_windows(side + sum(conv.padding), conv.size, conv.stride, conv, input_pixels)
         for step in conv.after:
             if step == "pool":
-                side = _count_windows(side, config.pool_size, config.pool_stride, conv, crop_pixels)
+                side = _count_windows(side, config.pool_size, config.pool_stride, conv, input_pixels)
     return side
 
 
-def _count_windows(side: int, size: int, stride: int, conv: ConvConfig, crop_pixels: int) -> int:
+def _count_windows(side: int, size: int, stride: int, conv: ConvConfig, input_pixels: int) -> int:
     check(
         side >= size,
-        f"--augment.crop-pixels {crop_pixels} is too small: {conv.name} gets {side} positions and needs {size}",
+        f"--augment.crop-pixels (or resize-pixels) {input_pixels} is too small: {conv.name} gets {side} positions and "
+        f"needs {size}",
     )
     return (side - size) // stride + 1
 

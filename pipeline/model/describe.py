@@ -25,7 +25,7 @@ class LayerRow:
     activation_bytes: int
 
 
-def describe_layers(config: ModelConfig, *, crop_pixels: int) -> list[LayerRow]:
+def describe_layers(config: ModelConfig, *, input_pixels: int) -> list[LayerRow]:
     """Send one picture without data through the network and note what each layer makes of it."""
     rows: list[LayerRow] = []
 
@@ -45,10 +45,10 @@ def describe_layers(config: ModelConfig, *, crop_pixels: int) -> list[LayerRow]:
         return hook
 
     with torch.device("meta"):
-        network = build_alexnet(config, crop_pixels=crop_pixels, seed=None)
+        network = build_alexnet(config, input_pixels=input_pixels, seed=None)
         for name, layer in network.named_children():
             layer.register_forward_hook(note(name))
-        network(torch.empty(1, config.in_channels, crop_pixels, crop_pixels))
+        network(torch.empty(1, config.in_channels, input_pixels, input_pixels))
     return rows
 
 

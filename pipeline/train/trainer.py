@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.artifacts import RunDirectory, ShardSet
-from pipeline.augment.loader import EvaluationLoader, TrainLoader
+from pipeline.augment.loader import BatchFormat, EvaluationLoader, TrainLoader
 from pipeline.checkpoint import Identity, check_belongs, find_checkpoints, read_checkpoint
 from pipeline.config import ExperimentConfig
 from pipeline.distributed import World, broadcast_from_main
@@ -63,15 +63,17 @@ def build_trainer(identity: Identity, runtime: RuntimeConfig, shard_set: ShardSe
         InputError: the checkpoint is damaged or of another run, or the data do not fit.
     """
     name, config = identity.experiment, identity.config
-    network = build_alexnet(config.model, crop_pixels=config.augment.crop_pixels, seed=config.seed).to(world.device)
+    network = build_alexnet(config.model, input_pixels=config.augment.input_pixels, seed=config.seed).to(world.device)
     optimizer = build_optimizer(network, config.optimizer)
+    batch_format = BatchFormat(dtype=torch.bfloat16 if config.precision == "bfloat16" else torch.float32)
     train_loader = TrainLoader(
         shard_set,
         config.augment,
         global_batch_size=config.global_batch_size,
         seed=config.seed,
         world=world,
-        num_threads=runtime.num_threads,
+        loading=runtime,
+        batch_format=batch_format,
     )
     val_loader = EvaluationLoader(
         shard_set,
@@ -80,7 +82,8 @@ def build_trainer(identity: Identity, runtime: RuntimeConfig, shard_set: ShardSe
         "center",
         batch_size=EVALUATION_BATCH_SIZE,
         world=world,
-        num_threads=runtime.num_threads,
+        loading=runtime,
+        batch_format=batch_format,
     )
     step, errors = 0, tuple[float, ...]()
     found = find_checkpoints(RunDirectory(runtime.out).checkpoints) if runtime.resume else []

@@ -9,8 +9,10 @@ from PIL import Image
 from pipeline.artifacts import ShardSet
 from pipeline.config import AugmentConfig
 from pipeline.distributed import World
+from pipeline.options import LoadingConfig
 
 CPU = torch.device("cpu")
+LOADING = LoadingConfig(num_threads=2)
 
 
 def build_world(rank: int = 0, world_size: int = 1, device: torch.device = CPU) -> World:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.artifacts import ColorComponents
-from pipeline.augment.color import build_color_axes, sample_color_shifts
+from pipeline.augment.color import build_color_statistics, sample_color_shifts
+from pipeline.config import AugmentConfig
 
 COVARIANCE = np.array([[4900.0, 4200, 3800], [4200, 4600, 4300], [3800, 4300, 5300]])
 
@@ -21,14 +22,18 @@ def components() -> ColorComponents:
     )
 
 
+def build_axes(components: ColorComponents, scale: str) -> np.ndarray:
+    return build_color_statistics(components, AugmentConfig(color_scale=scale)).axes
+
+
 def test_axes_by_standard_deviation_rebuild_the_covariance(components):
-    axes = build_color_axes(components, "std")
+    axes = build_axes(components, "std")
     np.testing.assert_allclose(axes @ axes.T, COVARIANCE, rtol=1e-10)
     np.testing.assert_allclose(np.linalg.norm(axes, axis=0), np.sqrt(components.eigenvalues), rtol=1e-10)
 
 
 def test_axes_by_eigenvalue_are_those_of_pixels_between_0_and_1_brought_back_to_255(components):
-    axes = build_color_axes(components, "eigenvalue")
+    axes = build_axes(components, "eigenvalue")
     values, vectors = np.linalg.eigh(COVARIANCE / 255**2)  # the covariance of pixels / 255
     for axis, value, vector in zip(axes.T, values[::-1], vectors.T[::-1], strict=True):
         np.testing.assert_allclose(np.abs(axis), np.abs(255 * value * vector), rtol=1e-9)
@@ -36,14 +41,14 @@ def test_axes_by_eigenvalue_are_those_of_pixels_between_0_and_1_brought_back_to_
 
 
 def test_no_colour_means_no_axes_and_no_shift(components):
-    axes = build_color_axes(components, "none")
+    axes = build_axes(components, "none")
     assert (axes == np.zeros((3, 3))).all()
     assert (sample_color_shifts(10, axes, std=0.1, seed=0, epoch=0) == 0).all()
 
 
 @pytest.mark.parametrize("scale", ["std", "eigenvalue"])
 def test_shifts_have_mean_zero_and_the_covariance_that_the_axes_say(components, scale):
-    axes, std, num_images = build_color_axes(components, scale), 0.1, 200_000
+    axes, std, num_images = build_axes(components, scale), 0.1, 200_000
     shifts = sample_color_shifts(num_images, axes, std=std, seed=0, epoch=0)
     assert (shifts.shape, shifts.dtype) == ((num_images, 3), np.float32)
     expected = std**2 * axes @ axes.T
@@ -53,7 +58,7 @@ def test_shifts_have_mean_zero_and_the_covariance_that_the_axes_say(components, 
 
 
 def test_coefficients_along_the_axes_are_independent_and_normal(components):
-    axes = build_color_axes(components, "std")
+    axes = build_axes(components, "std")
     coefficients = np.linalg.solve(axes, sample_color_shifts(100_000, axes, std=0.1, seed=4, epoch=2).T).T
     np.testing.assert_allclose(coefficients.std(axis=0), 0.1, rtol=0.01)
     np.testing.assert_allclose(np.corrcoef(coefficients.T), np.eye(3), atol=0.015)
@@ -61,7 +66,7 @@ def test_coefficients_along_the_axes_are_independent_and_normal(components):
 
 
 def test_shifts_are_functions_of_seed_and_epoch_and_vanish_at_std_0(components):
-    axes = build_color_axes(components, "std")
+    axes = build_axes(components, "std")
     draws = [
         sample_color_shifts(5, axes, std=0.1, seed=seed, epoch=epoch).tobytes() for seed in (0, 1) for epoch in (0, 1)
     ]

@@ -5,10 +5,13 @@ import pytest
 from scipy import stats
 
 from pipeline.augment.geometry import View, build_views, sample_crops
+from pipeline.config import AugmentConfig
 
 
 def sample(num_draws: int, *, num_offsets: int = 33, flip: bool = True, seed: int = 0, epoch: int = 0):
-    return sample_crops(num_draws, num_offsets=num_offsets, flip=flip, seed=seed, epoch=epoch)
+    return sample_crops(
+        num_draws, AugmentConfig(num_offsets=num_offsets, flip=flip), image_pixels=256, seed=seed, epoch=epoch
+    )
 
 
 @pytest.mark.parametrize("num_offsets", [33, 32])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from augment_oracle import build_world, cut_patch, decode
+from augment_oracle import LOADING, build_world, cut_patch, decode
 
 from pipeline.artifacts import ShardSet
 from pipeline.augment.loader import Batch, EvaluationLoader
@@ -40,7 +40,7 @@ def build_loader(
         views,
         batch_size=num_images * len(VIEWS[views]),
         world=world or build_world(),
-        num_threads=2,
+        loading=LOADING,
     )
 
 
@@ -112,7 +112,13 @@ def test_a_rank_without_a_picture_has_no_batch(shard_set):
 def test_the_batch_size_counts_views_and_leaves_at_least_one_picture(shard_set):
     for batch_size, num_images in ((35, 3), (4, 1)):
         loader = EvaluationLoader(
-            shard_set, PAPER, "val", "ten", batch_size=batch_size, world=build_world(), num_threads=2
+            shard_set,
+            PAPER,
+            "val",
+            "ten",
+            batch_size=batch_size,
+            world=build_world(),
+            loading=LOADING,
         )
         assert len(loader) == -(-NUM_VAL // num_images)
         assert next(loader.run()).images.shape[:2] == (num_images, 10)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from augment_oracle import CPU, build_world
+from augment_oracle import CPU, LOADING, build_world
 
 from pipeline.augment.loader import EvaluationLoader, TrainLoader
 from pipeline.experiments import EXPERIMENTS
@@ -25,7 +25,12 @@ def test_training_batches_on_cuda_are_those_on_the_cpu(shard_set, name):
     found, expected = (
         list(
             TrainLoader(
-                shard_set, config, global_batch_size=8, seed=0, world=build_world(device=device), num_threads=2
+                shard_set,
+                config,
+                global_batch_size=8,
+                seed=0,
+                world=build_world(device=device),
+                loading=LOADING,
             ).run(3, 9)
         )
         for device in (CUDA, CPU)
@@ -41,7 +46,13 @@ def test_evaluation_batches_on_cuda_are_those_on_the_cpu_run_after_run(shard_set
     config = EXPERIMENTS["paper"].config.augment
     loaders = [
         EvaluationLoader(
-            shard_set, config, "val", views, batch_size=60, world=build_world(device=device), num_threads=2
+            shard_set,
+            config,
+            "val",
+            views,
+            batch_size=60,
+            world=build_world(device=device),
+            loading=LOADING,
         )
         for device in (CUDA, CPU)
     ]

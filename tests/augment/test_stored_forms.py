@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from augment_oracle import build_world
+from augment_oracle import LOADING, build_world
 
 from pipeline.artifacts import ShardSet, read_shard_set
 from pipeline.augment.loader import EvaluationLoader, TrainLoader
@@ -27,13 +27,26 @@ def lossless_sets(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> t
 
 
 def collect_training(shard_set: ShardSet) -> list[torch.Tensor]:
-    loader = TrainLoader(shard_set, AUGMENT, global_batch_size=BATCH_SIZE, seed=5, world=build_world(), num_threads=2)
+    loader = TrainLoader(
+        shard_set,
+        AUGMENT,
+        global_batch_size=BATCH_SIZE,
+        seed=5,
+        world=build_world(),
+        loading=LOADING,
+    )
     return [batch.images.clone() for batch in loader.run(0, 3)]
 
 
 def collect_views(shard_set: ShardSet) -> list[torch.Tensor]:
     loader = EvaluationLoader(
-        shard_set, AUGMENT, split="val", views="ten", batch_size=BATCH_SIZE, world=build_world(), num_threads=2
+        shard_set,
+        AUGMENT,
+        split="val",
+        views="ten",
+        batch_size=BATCH_SIZE,
+        world=build_world(),
+        loading=LOADING,
     )
     return [batch.images.clone() for batch in loader.run()]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from augment_oracle import build_world, cut_patch, decode
+from augment_oracle import LOADING, build_world, cut_patch, decode
 
 from pipeline.artifacts import ShardSet, read_shard_set
-from pipeline.augment.color import build_color_axes, sample_color_shifts
+from pipeline.augment.color import build_color_statistics, sample_color_shifts
 from pipeline.augment.geometry import sample_crops
-from pipeline.augment.loader import Batch, TrainLoader, has_color_shift
+from pipeline.augment.loader import Batch, TrainLoader
 from pipeline.augment.order import permute_epoch
 from pipeline.config import AugmentConfig
 from pipeline.distributed import World
@@ -34,7 +34,7 @@ def build_loader(
         global_batch_size=batch_size,
         seed=SEED,
         world=world or build_world(),
-        num_threads=2,
+        loading=LOADING,
     )
 
 
@@ -47,8 +47,8 @@ def compute_expected(shard_set: ShardSet, config: AugmentConfig, step: int) -> t
     epoch, step_in_epoch = divmod(step, STEPS_PER_EPOCH)
     places = np.arange(step_in_epoch * BATCH_SIZE, (step_in_epoch + 1) * BATCH_SIZE)
     positions = permute_epoch(NUM_IMAGES, seed=SEED, epoch=epoch)[places]
-    crops = sample_crops(NUM_IMAGES, num_offsets=config.num_offsets, flip=config.flip, seed=SEED, epoch=epoch)
-    axes = build_color_axes(shard_set.info.color, config.color_scale)
+    crops = sample_crops(NUM_IMAGES, config, image_pixels=256, seed=SEED, epoch=epoch)
+    axes = build_color_statistics(shard_set.info.color, config).axes
     shifts = sample_color_shifts(NUM_IMAGES, axes, std=config.color_coefficient_std, seed=SEED, epoch=epoch)
     is_colored = config.color_off_epoch is None or epoch < config.color_off_epoch
     mean_image = shard_set.read_mean_image()
@@ -194,10 +194,3 @@ def test_a_picture_damaged_after_packing_is_named_with_shard_and_offset(shard_se
     loader = build_loader(read_shard_set(copy), SOURCE)
     with pytest.raises(RunError, match=f"{re.escape(where)} cannot be decoded .* see `alexnet preprocess verify`"):
         list(loader.run(0, loader.steps_per_epoch))
-
-
-def test_without_a_colour_shift_nothing_is_divided_by_what_makes_up_for_it():
-    assert has_color_shift(SOURCE, 66)
-    assert not has_color_shift(SOURCE, 67)
-    assert not has_color_shift(replace(SOURCE, color_scale="none"), 0)
-    assert not has_color_shift(replace(SOURCE, color_coefficient_std=0.0), 0)

@@ -69,11 +69,11 @@ def get_config(name: str, *, width: float = 1.0) -> ExperimentConfig:
 
 def build(name: str, *, width: float = 1.0, seed: int = 0) -> AlexNet:
     config = get_config(name, width=width)
-    return build_alexnet(config.model, crop_pixels=config.augment.crop_pixels, seed=seed)
+    return build_alexnet(config.model, input_pixels=config.augment.input_pixels, seed=seed)
 
 
 def describe(name: str):
-    return describe_layers(EXPERIMENTS[name].config.model, crop_pixels=224)
+    return describe_layers(EXPERIMENTS[name].config.model, input_pixels=224)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -242,5 +242,7 @@ def test_dropout_is_a_bare_mask_in_source_and_paper_and_inverted_in_the_tutorial
 @pytest.mark.parametrize(("crop_pixels", "layer"), [(7, "conv1"), (16, "conv2"), (62, "conv5")])
 def test_an_input_too_small_is_refused_with_the_layer_that_it_does_not_fill(crop_pixels, layer):
     config = get_config("source-2012", width=0.125)
-    with pytest.raises(InputError, match=rf"--augment.crop-pixels {crop_pixels} is too small: {layer} gets"):
-        build_alexnet(config.model, crop_pixels=crop_pixels, seed=0)
+    with pytest.raises(
+        InputError, match=rf"--augment.crop-pixels \(or resize-pixels\) {crop_pixels} is too small: {layer} gets"
+    ):
+        build_alexnet(config.model, input_pixels=crop_pixels, seed=0)

@@ -12,6 +12,7 @@ from pipeline.distributed import World
 from pipeline.errors import RunError
 from pipeline.model.alexnet import build_alexnet
 from pipeline.model.layers import MaskDropout
+from pipeline.options import LoadingConfig
 from pipeline.train.loop import run_steps, seed_step
 from pipeline.train.optimizer import build_optimizer, set_rates
 from pipeline.train.schedule import Rates
@@ -39,14 +40,16 @@ def test_dropout_is_a_function_of_seed_step_and_rank():
 def batch(shard_set, small_config) -> Batch:
     """Eight real pictures, smaller than the paper's so that a step takes a moment."""
     augment = dataclasses.replace(small_config.augment, crop_pixels=CROP_PIXELS)
-    loader = TrainLoader(shard_set, augment, global_batch_size=8, seed=0, world=ALONE, num_threads=1)
+    loader = TrainLoader(
+        shard_set, augment, global_batch_size=8, seed=0, world=ALONE, loading=LoadingConfig(num_threads=1)
+    )
     (only,) = loader.run(0, 1)
     return Batch(images=only.images.clone(), labels=only.labels, positions=only.positions)
 
 
 def build_trainee(small_config, *, width: float = 0.25):
     model = dataclasses.replace(small_config.model, dropout=0.0, width=width)
-    network = build_alexnet(model, crop_pixels=CROP_PIXELS, seed=0)
+    network = build_alexnet(model, input_pixels=CROP_PIXELS, seed=0)
     return network, build_optimizer(network, small_config.optimizer)
 
 

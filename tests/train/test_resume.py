@@ -142,7 +142,7 @@ def test_two_ranks_take_the_steps_of_one_even_when_they_take_over_from_it(train,
     train(tmp_path / "both", *flags, "--resume", processes=2)
     one = read_newest(tmp_path / "one")
     model = dataclasses.replace(small_config.model, dropout=0.0)
-    start = build_alexnet(model, crop_pixels=224, seed=0).state_dict()
+    start = build_alexnet(model, input_pixels=224, seed=0).state_dict()
     for other in (read_newest(tmp_path / "two"), read_newest(tmp_path / "both")):
         assert (other.step, other.val_top1_errors) == (one.step, one.val_top1_errors)
         for name, weights in one.model.items():

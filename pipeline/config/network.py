@@ -1,47 +1,9 @@
-"""What changes numbers: the frozen dataclasses of an experiment, and the checks that their values must pass."""
+"""The network: its layers, and what follows each."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import check
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AugmentConfig:
-    """What the network sees of a stored 256×256 picture (§4.1)."""
-
-    crop_pixels: int = 224
-    """Side of the square patch that is cut out."""
-    num_offsets: int = 33
-    """Crop positions in each direction, from 0; 224 in 256 has 33, the paper's 2048 variants mean 32."""
-    flip: bool = True
-    """Mirror each training patch with probability 1/2."""
-    images_per_crop: int = 1
-    """Consecutive images of an epoch that share one crop position and one flip; 32 in the source."""
-    mean: Literal["centered", "cropped"] = "centered"
-    """Part of the mean image that is subtracted: always its centre (source), or cropped with the picture (paper)."""
-    pixel_scale: float = 1.0
-    """Pixels are divided by this after the mean is subtracted; 1 keeps the range 0-255."""
-    color_scale: Literal["none", "std", "eigenvalue"] = "std"
-    """Length of each colour axis: standard deviation (source) or eigenvalue of pixels on [0, 1] (paper)."""
-    color_coefficient_std: float = 0.1
-    """Standard deviation of the random coefficient of each colour component."""
-    color_divisor: float = 1.0
-    """Training images are divided by this while colour is on; 1.1 in the source."""
-    color_off_epoch: int | None = None
-    """First epoch (from 0) without colour shift and division; None keeps them to the end."""
-
-    def __post_init__(self) -> None:
-        check(self.crop_pixels > 0, f"--augment.crop-pixels must be positive, found {self.crop_pixels}")
-        check(self.num_offsets > 0, f"--augment.num-offsets must be positive, found {self.num_offsets}")
-        check(self.images_per_crop > 0, f"--augment.images-per-crop must be positive, found {self.images_per_crop}")
-        check(self.pixel_scale > 0, f"--augment.pixel-scale must be positive, found {self.pixel_scale}")
-        check(self.color_divisor > 0, f"--augment.color-divisor must be positive, found {self.color_divisor}")
-        check(
-            self.color_coefficient_std >= 0,
-            f"--augment.color-coefficient-std must not be negative, found {self.color_coefficient_std}",
-        )
-
 
 Step = Literal["relu", "lrn", "local_norm", "pool", "dropout"]
 """What can follow a weight layer: ReLU, cross-map response norm, within-map response norm, max pooling, dropout."""
@@ -169,7 +131,7 @@ class ModelConfig:
             len(set(names)) == len(names), f"--model needs a name of its own for each layer, found {', '.join(names)}"
         )
         check(names[0] == "conv1", f"--model.convs.0.name must be conv1, whose rate is its own, found {names[0]}")
-        check(self.in_channels == 3, f"--model.in-channels must be 3, for shards hold RGB, found {self.in_channels}")
+        check(self.in_channels in {1, 3}, f"--model.in-channels must be 3 or 1 (luminance), found {self.in_channels}")
         check(self.num_classes > 1, f"--model.num-classes must be at least 2, found {self.num_classes}")
         check(self.towers > 0, f"--model.towers must be positive, found {self.towers}")
         check(self.pool_size > 0, f"--model.pool-size must be positive, found {self.pool_size}")
@@ -195,109 +157,3 @@ class ModelConfig:
     def scaled(self, count: int) -> int:
         """Number of kernels or units at this width."""
         return round(count * self.width)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OptimizerConfig:
-    """Stochastic gradient descent with momentum (§5)."""
-
-    momentum: float = 0.9
-    """Share of the last update that is repeated."""
-    weight_decay: float = 0.0005
-    """Decay of the weights, per step, times the learning rate."""
-    bias_weight_decay: float = 0.0
-    """Decay of the biases; 0 in the source, that of the weights in the paper's text."""
-    lr_in_momentum: bool = True
-    """True: a step enters the buffer times the rate of its day (paper, source, Caffe); False: as torch.optim.SGD."""
-
-    def __post_init__(self) -> None:
-        check(0 <= self.momentum < 1, f"--optimizer.momentum must lie in [0, 1), found {self.momentum}")
-        check(self.weight_decay >= 0, f"--optimizer.weight-decay must not be negative, found {self.weight_decay}")
-        check(
-            self.bias_weight_decay >= 0,
-            f"--optimizer.bias-weight-decay must not be negative, found {self.bias_weight_decay}",
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PlateauConfig:
-    """Divide every rate when the validation error stops improving (§5, where a person watched it)."""
-
-    patience: int | None = None
-    """Evaluations without a new lowest top-1 error before a drop; None never drops."""
-    factor: float = 10.0
-    """Rates are divided by this."""
-    max_drops: int = 3
-    """Drops after which the rates stay."""
-
-    def __post_init__(self) -> None:
-        check(
-            self.patience is None or self.patience > 0,
-            f"--schedule.plateau.patience must be positive, found {self.patience}",
-        )
-        check(self.factor > 1, f"--schedule.plateau.factor must be above 1, found {self.factor}")
-
-
-RateSteps = tuple[tuple[int, float], ...]
-"""Pairs of first epoch (from 0) and learning rate, in order of epoch."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScheduleConfig:
-    """Learning rates by epoch, for weights and biases apart."""
-
-    epochs: int
-    """Passes over the training set."""
-    weights: RateSteps
-    """Rate of the weights: first epoch and rate, repeated."""
-    biases: RateSteps
-    """Rate of the biases: first epoch and rate, repeated."""
-    conv1: RateSteps = ()
-    """Rate of the first convolution's weights where it differs; at 0 the whole layer is frozen."""
-    plateau: PlateauConfig = PlateauConfig()
-    """Drops by validation error, on top of the steps."""
-
-    def __post_init__(self) -> None:
-        check(self.epochs > 0, f"--schedule.epochs must be positive, found {self.epochs}")
-        for flag, steps in (("weights", self.weights), ("biases", self.biases), ("conv1", self.conv1)):
-            starts = [epoch for epoch, _ in steps]
-            check(
-                starts == sorted(set(starts)) and all(rate >= 0 for _, rate in steps),
-                f"--schedule.{flag} must be pairs of rising epoch and non-negative rate, found {steps}",
-            )
-            check(
-                flag == "conv1" or starts[:1] == [0], f"--schedule.{flag} must give a rate for epoch 0, found {steps}"
-            )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExperimentConfig:
-    """Everything that changes numbers."""
-
-    augment: AugmentConfig
-    model: ModelConfig
-    optimizer: OptimizerConfig
-    schedule: ScheduleConfig
-    global_batch_size: int = 128
-    """Images per optimiser step, over all ranks."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the network; bfloat16 means autocast, weights stay float32."""
-    seed: int = 0
-    """Seeds initial weights, order, augmentation and dropout."""
-
-    def __post_init__(self) -> None:
-        check(self.global_batch_size > 0, f"--global-batch-size must be positive, found {self.global_batch_size}")
-        check(self.seed >= 0, f"--seed must not be negative, found {self.seed}")
-
-    def batch_size_per_rank(self, world_size: int) -> int:
-        """Images per step on each of `world_size` ranks.
-
-        Raises:
-            InputError: the global batch does not divide.
-        """
-        check(
-            self.global_batch_size % world_size == 0,
-            f"--global-batch-size {self.global_batch_size} does not divide over {world_size} ranks: "
-            f"choose a multiple of {world_size} or another number of ranks",
-        )
-        return self.global_batch_size // world_size

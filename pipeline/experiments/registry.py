@@ -1,9 +1,8 @@
 """The named experiments: each a claim of the paper, or a network that people know, and its configuration."""
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from pipeline import paper
 from pipeline.config import (
@@ -19,6 +18,8 @@ from pipeline.config import (
     Step,
 )
 from pipeline.errors import InputError
+from pipeline.experiments.augmentations import AUGMENTATIONS
+from pipeline.experiments.differences import find_differences
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,16 +92,7 @@ def _build_source_model() -> ModelConfig:
 
 def _build_source_2010() -> ExperimentConfig:
     return ExperimentConfig(
-        augment=AugmentConfig(
-            crop_pixels=paper.CROP_PIXELS,
-            num_offsets=paper.SOURCE_OFFSETS,
-            images_per_crop=paper.SOURCE_IMAGES_PER_CROP,
-            mean="centered",
-            color_scale="std",
-            color_coefficient_std=paper.COLOR_COEFFICIENT_STD,
-            color_divisor=paper.SOURCE_COLOR_DIVISOR,
-            color_off_epoch=paper.SOURCE_2010_COLOR_OFF_EPOCH,
-        ),
+        augment=dataclasses.replace(AUGMENTATIONS["source"], color_off_epoch=paper.SOURCE_2010_COLOR_OFF_EPOCH),
         model=_build_source_model(),
         optimizer=OptimizerConfig(
             momentum=paper.MOMENTUM, weight_decay=paper.WEIGHT_DECAY, bias_weight_decay=0.0, lr_in_momentum=True
@@ -145,13 +137,7 @@ def _build_paper() -> ExperimentConfig:
     )
     return dataclasses.replace(
         source,
-        augment=AugmentConfig(
-            crop_pixels=paper.CROP_PIXELS,
-            num_offsets=paper.PAPER_OFFSETS,
-            mean="cropped",
-            color_scale="eigenvalue",
-            color_coefficient_std=paper.COLOR_COEFFICIENT_STD,
-        ),
+        augment=AUGMENTATIONS["paper"],
         model=model,
         optimizer=dataclasses.replace(source.optimizer, bias_weight_decay=paper.WEIGHT_DECAY),
         schedule=ScheduleConfig(
@@ -244,28 +230,6 @@ def get_experiment(name: str) -> Experiment:
     if name not in EXPERIMENTS:
         raise InputError(f"unknown experiment {name!r}: choose one of {', '.join(EXPERIMENTS)}")
     return EXPERIMENTS[name]
-
-
-def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted field name, plain value) for a configuration, as the flags and the tracker name them."""
-    if dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            yield from flatten(getattr(value, field.name), f"{prefix}{field.name}.")
-    elif isinstance(value, tuple) and any(dataclasses.is_dataclass(item) for item in value):
-        for index, item in enumerate(value):
-            yield from flatten(item, f"{prefix}{index}.")
-    else:
-        yield prefix[:-1], value
-
-
-def find_differences(config: ExperimentConfig, other: ExperimentConfig) -> dict[str, tuple[Any, Any]]:
-    """Fields whose values differ, by dotted name, with both values; None where a side lacks the field."""
-    left, right = dict(flatten(config)), dict(flatten(other))
-    return {
-        name: (left.get(name), right.get(name))
-        for name in left | right
-        if (name in left, left.get(name)) != (name in right, right.get(name))
-    }
 
 
 Status = Literal["as registered", "modified"]
