@@ -19,7 +19,8 @@ from pipeline.experiments import find_differences
 class Checkpoint:
     """Everything that training needs to go on. Randomness is a function of seed and position, so no generator is kept.
 
-    `step` counts optimiser steps in all; `val_top1_errors` holds one error per finished epoch, in order.
+    `step` counts optimiser steps in all; `val_top1_errors` holds one error per finished epoch, in order;
+    `draws_digest` is that of the order and draws of the epoch to go on with.
     """
 
     experiment: str
@@ -28,6 +29,7 @@ class Checkpoint:
     step: int
     steps_per_epoch: int
     val_top1_errors: tuple[float, ...]
+    draws_digest: str
     model: dict[str, Any]
     optimizer: dict[str, Any]
 
@@ -51,6 +53,7 @@ def write_checkpoint(directory: Path, checkpoint: Checkpoint, *, keep: int) -> P
             "step": checkpoint.step,
             "steps_per_epoch": checkpoint.steps_per_epoch,
             "val_top1_errors": list(checkpoint.val_top1_errors),
+            "draws_digest": checkpoint.draws_digest,
             "model": checkpoint.model,
             "optimizer": checkpoint.optimizer,
         },
@@ -86,6 +89,7 @@ def read_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkp
         "remove it, so that the checkpoint before it is used",
     )
     state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    check("draws_digest" in state, f"{path} was written by an earlier version: go on with that version, or start anew")
     return Checkpoint(
         experiment=state["experiment"],
         config=from_json(state["config"], ExperimentConfig, path),
@@ -93,6 +97,7 @@ def read_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkp
         step=state["step"],
         steps_per_epoch=state["steps_per_epoch"],
         val_top1_errors=tuple(state["val_top1_errors"]),
+        draws_digest=state["draws_digest"],
         model=state["model"],
         optimizer=state["optimizer"],
     )

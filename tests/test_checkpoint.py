@@ -26,6 +26,7 @@ def build_checkpoint(*, step: int = 30, experiment: str = "source-2012") -> Chec
         step=step,
         steps_per_epoch=10,
         val_top1_errors=(0.5, 1 / 3),
+        draws_digest="e" * 64,
         model={"fc8.weight": parameter.detach()},
         optimizer=optimizer.state_dict(),
     )
@@ -35,7 +36,7 @@ def build_checkpoint(*, step: int = 30, experiment: str = "source-2012") -> Chec
 def test_what_is_read_is_what_was_written_to_the_bit(tmp_path, experiment):
     written = build_checkpoint(experiment=experiment)
     read = read_checkpoint(write_checkpoint(tmp_path, written, keep=1))
-    for field in ("experiment", "config", "data_digest", "step", "steps_per_epoch", "val_top1_errors"):
+    for field in ("experiment", "config", "data_digest", "step", "steps_per_epoch", "val_top1_errors", "draws_digest"):
         assert getattr(read, field) == getattr(written, field)
     assert torch.equal(read.model["fc8.weight"], written.model["fc8.weight"])
     momentum = [checkpoint.optimizer["state"][0]["momentum_buffer"] for checkpoint in (read, written)]

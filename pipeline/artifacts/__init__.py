@@ -10,7 +10,14 @@ from pipeline.artifacts.files import (
     write_bytes,
     write_json,
 )
-from pipeline.artifacts.run_directory import EvaluationRecord, RunDirectory, RunRecord, Start
+from pipeline.artifacts.run_directory import (
+    DamagedImage,
+    EvaluationRecord,
+    RunDirectory,
+    RunRecord,
+    Start,
+    record_damage,
+)
 from pipeline.artifacts.shard_set import (
     FORMAT_VERSION,
     LEDGER,
@@ -43,6 +50,7 @@ __all__ = [
     "WORK_FOLDER",
     "ClassInfo",
     "ColorComponents",
+    "DamagedImage",
     "EvaluationRecord",
     "RunDirectory",
     "RunRecord",
@@ -59,6 +67,7 @@ __all__ = [
     "read_json",
     "read_proved",
     "read_shard_set",
+    "record_damage",
     "sync_directory",
     "temporary_path",
     "to_json",

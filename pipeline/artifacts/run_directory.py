@@ -1,10 +1,11 @@
 """A run directory: configuration, journal, checkpoints, predictions, figures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.artifacts.files import read_json
+from pipeline.artifacts.files import read_json, write_json
 from pipeline.config import ExperimentConfig
 from pipeline.errors import check
 from pipeline.options import Layout, PackingConfig, Split
@@ -49,6 +50,15 @@ class RunRecord:
     starts: tuple[Start, ...]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DamagedImage:
+    """A picture that could not be decoded and was left out."""
+
+    split: Split
+    position: int
+    sentence: str
+
+
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
     """Paths within the directory of one run."""
@@ -80,6 +90,11 @@ class RunDirectory:
         """Directory of pictures."""
         return self.path / "figures"
 
+    @property
+    def damaged(self) -> Path:
+        """The pictures that were left out because they could not be decoded; there is no file where none was."""
+        return self.path / "damaged.json"
+
     def read_record(self) -> RunRecord:
         """Read `config.json`.
 
@@ -92,7 +107,10 @@ class RunDirectory:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationRecord:
-    """`predictions/SPLIT-VIEWS-step-N.json`: exact counts; the probabilities lie beside it as `.npz`."""
+    """`predictions/SPLIT-VIEWS-step-N.json`: exact counts; the probabilities lie beside it as `.npz`.
+
+    `num_skipped` pictures of the split could not be decoded and are in no count.
+    """
 
     split: Split
     views: Literal["center", "ten"]
@@ -103,6 +121,7 @@ class EvaluationRecord:
     num_top5_errors: int
     log_loss: float
     data_digest: str
+    num_skipped: int = 0
 
     @property
     def top1_error(self) -> float:
@@ -113,3 +132,11 @@ class EvaluationRecord:
     def top5_error(self) -> float:
         """Share of pictures whose label is not among the five likeliest."""
         return self.num_top5_errors / self.num_images
+
+
+def record_damage(run: RunDirectory, found: Sequence[Sequence[DamagedImage]]) -> None:
+    """Add what each rank found damaged to the run's list; nothing is written where nothing was found."""
+    known = read_json(run.damaged, tuple[DamagedImage, ...]) if run.damaged.is_file() else ()
+    merged = {(image.split, image.position): image for images in (known, *found) for image in images}
+    if len(merged) > len(known):
+        write_json(run.damaged, [merged[key] for key in sorted(merged)])

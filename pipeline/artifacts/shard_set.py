@@ -124,7 +124,7 @@ class ShardSet:
             split in self.info.splits,
             f"{self.path} has no split {split!r}, only {', '.join(self.info.splits)}",
         )
-        return ShardSplit(self.path / split, self.info.splits[split], self.info.packing)
+        return ShardSplit(self.path, split, self.info)
 
 
 def compare_file(path: Path, sha256: str) -> str | None:
@@ -209,9 +209,10 @@ class ShardSplit:
     what was read does not count as this process's memory.
     """
 
-    def __init__(self, path: Path, info: SplitInfo, packing: PackingConfig) -> None:
-        self.path = path
-        self.info = info
+    def __init__(self, path: Path, name: Split, shard_set: ShardSetInfo) -> None:
+        self.path, self.name = path / name, name
+        self.info, packing = shard_set.splits[name], shard_set.packing
+        info = self.info
         self._raw_shape = (packing.pixels, packing.pixels, 3) if packing.encoding == "raw" else None
         indexes = [self._read_index(shard) for shard in info.shards]
         self._firsts = np.cumsum([0] + [len(index) for index in indexes])

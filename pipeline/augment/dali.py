@@ -34,12 +34,14 @@ class FixedViews:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Graph:
-    """What the graph does to a batch.
+    """What the graph does to a batch, and where.
 
     Args:
         config: the augmentation.
         mean_image: (side, side, 3) float32, 0-255.
         raw: samples are pixels, which need no decoding.
+        loading: threads and decoder.
+        device: where the batches are wanted; on CUDA the float work is done there, too.
         fixed: patches of every picture; None takes one patch per picture, where its draws say.
         dtype: of the batches; float32, float16 or bfloat16.
         channels_last: memory format of the batches.
@@ -48,9 +50,20 @@ class Graph:
     config: AugmentConfig
     mean_image: npt.NDArray[np.float32]
     raw: bool
+    loading: LoadingConfig
+    device: torch.device
     fixed: FixedViews | None = None
     dtype: torch.dtype = torch.float32
     channels_last: bool = False
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the batches are wanted on a GPU."""
+        return self.device.type == "cuda"
+
+    def build_constant(self, values: npt.NDArray[np.float32]) -> Any:
+        """Values that are the same for every sample, on the device."""
+        return types.Constant(values, device="gpu" if self.on_gpu else "cpu")
 
 
 Samples = tuple[Sequence[npt.NDArray[np.uint8]], Draws | None]
@@ -58,36 +71,29 @@ Samples = tuple[Sequence[npt.NDArray[np.uint8]], Draws | None]
 the views are fixed."""
 
 
+Box = tuple[Any, Any]
+"""Where patches lie: top and left, height and width, as numbers or as what DALI is fed."""
+
+
 class BatchStream:
     """Runs a graph over batches that a function hands out by number, again and again."""
 
-    def __init__(
-        self,
-        graph: Graph,
-        read_batch: Callable[[int], Samples],
-        *,
-        batch_size: int,
-        loading: LoadingConfig,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, graph: Graph, read_batch: Callable[[int], Samples], *, batch_size: int) -> None:
         """Build the pipeline.
 
         Args:
             graph: what to do.
             read_batch: batch by number; at most `batch_size` samples.
             batch_size: largest batch.
-            loading: threads and decoder.
-            device: where the batches are wanted; on CUDA the float work is done there, too.
         """
-        self._graph, self._read_batch = graph, read_batch
-        self._batch_size, self._loading, self._device = batch_size, loading, device
+        self._graph, self._read_batch, self._batch_size = graph, read_batch, batch_size
         self._build()
 
     def _build(self) -> None:
         self._first = self._num_batches = 0
-        self._pipeline = build_pipeline(self._batch_size, self._loading, self._device)
+        self._pipeline = build_pipeline(self._graph, self._batch_size)
         with self._pipeline:
-            self._pipeline.set_outputs(build_outputs(self._graph, self._feed, self._loading, self._device))
+            self._pipeline.set_outputs(build_outputs(self._graph, self._feed))
         self._pipeline.build()
         self._is_reset = True
 
@@ -108,7 +114,7 @@ class BatchStream:
         """
         self._drain()
         self._first, self._num_batches, self._is_reset = first, end - first, False
-        stream = torch.cuda.current_stream(self._device) if self._device.type == "cuda" else None
+        stream = torch.cuda.current_stream(self._graph.device) if self._graph.on_gpu else None
         while True:
             try:
                 (output,) = self._pipeline.run(stream)
@@ -137,29 +143,23 @@ class BatchStream:
                 self._build()
 
 
-def build_pipeline(batch_size: int, loading: LoadingConfig, device: torch.device) -> Pipeline:
+def build_pipeline(graph: Graph, batch_size: int) -> Pipeline:
     """An empty pipeline for batches of at most `batch_size` samples."""
     return Pipeline(
         batch_size=batch_size,
-        num_threads=loading.num_threads,
-        device_id=device.index if device.type == "cuda" else None,
+        num_threads=graph.loading.num_threads,
+        device_id=graph.device.index if graph.on_gpu else None,
         prefetch_queue_depth=PREFETCH_DEPTH,
         exec_dynamic=True,
     )
 
 
-def find_undecodable(
-    samples: Sequence[npt.NDArray[np.uint8]], loading: LoadingConfig, device: torch.device
-) -> list[int]:
-    """Indices of the samples that DALI's decoder refuses, each tried alone."""
-    return [index for index, sample in enumerate(samples) if not _is_decodable(sample, loading, device)]
-
-
-def _is_decodable(sample: npt.NDArray[np.uint8], loading: LoadingConfig, device: torch.device) -> bool:
-    pipeline = build_pipeline(1, loading, device)
+def is_decodable(graph: Graph, encoded: npt.NDArray[np.uint8]) -> bool:
+    """Whether DALI's decoder takes a picture, tried alone."""
+    pipeline = build_pipeline(graph, 1)
     with pipeline:
-        encoded = fn.external_source(source=lambda: [sample], batch=True, dtype=types.UINT8, ndim=1)
-        pipeline.set_outputs(fn.decoders.image(encoded, **describe_decoding(loading, device)))
+        source = fn.external_source(source=lambda: [encoded], batch=True, dtype=types.UINT8, ndim=1)
+        pipeline.set_outputs(fn.decoders.image(source, **describe_decoding(graph)))
     try:
         pipeline.run()
     except RuntimeError:
@@ -167,9 +167,7 @@ def _is_decodable(sample: npt.NDArray[np.uint8], loading: LoadingConfig, device:
     return True
 
 
-def build_outputs(
-    graph: Graph, feed: Callable[[int], tuple[Any, ...]], loading: LoadingConfig, device: torch.device
-) -> Any:
+def build_outputs(graph: Graph, feed: Callable[[int], tuple[Any, ...]]) -> Any:
     """Connect `feed`, which gives a batch by number, to what the graph makes of it; inside a pipeline's `with`."""
     inputs = [(types.UINT8, 3, "HWC") if graph.raw else (types.UINT8, 1, "")]
     if graph.fixed is None:
@@ -180,97 +178,88 @@ def build_outputs(
         source=feed, num_outputs=len(inputs), batch=True, dtype=dtypes, ndim=ndims, layout=layouts
     )
     if graph.fixed is not None:
-        return build_views(graph, encoded, loading, device)
+        return build_views(graph, graph.fixed, encoded)
     start, mirror, offset, divisor, *shape = drawn
-    patch = cut(graph, encoded, start, shape[0] if shape else [graph.config.crop_pixels] * 2, loading, device)
-    patch = subtract_mean(graph, patch, start, shape[0] if shape else None, device)
-    return finish(graph, patch, device, mirror=mirror, offset=offset, divisor=divisor)
+    box = (start, *(shape or [[graph.config.crop_pixels] * 2]))
+    return build_patch(graph, encoded, box, mirror=mirror, offset=offset, divisor=divisor)
 
 
-def build_views(graph: Graph, encoded: Any, loading: LoadingConfig, device: torch.device) -> Any:
+def build_patch(graph: Graph, encoded: Any, box: Box, **normalization: Any) -> Any:
+    """One patch of each sample: cut, less the mean, and finished with `normalization`."""
+    return finish(graph, subtract_mean(graph, cut(graph, encoded, box), box), **normalization)
+
+
+def build_views(graph: Graph, fixed: FixedViews, encoded: Any) -> Any:
     """The fixed views of each sample, stacked; a single one is all that is decoded."""
-    assert graph.fixed is not None
-    shape = [graph.config.crop_pixels] * 2
-    whole = None if len(graph.fixed.views) == 1 else decode(graph, encoded, loading, device)
+    whole = None if len(fixed.views) == 1 else decode(graph, encoded)
     patches = []
-    for view in graph.fixed.views:
-        start = [view.top, view.left]
-        patch = cut(graph, encoded, start, shape, loading, device) if whole is None else cut_pixels(whole, start, shape)
-        patches.append(
-            finish(
-                graph,
-                subtract_mean(graph, patch, start, None, device),
-                device,
-                mirror=int(view.mirror),
-                offset=graph.fixed.offset,
-                divisor=graph.fixed.divisor,
-            )
-        )
+    for view in fixed.views:
+        box = ([view.top, view.left], [graph.config.crop_pixels] * 2)
+        patch = cut(graph, encoded, box) if whole is None else cut_pixels(whole, box)
+        patch = subtract_mean(graph, patch, box)
+        patches.append(finish(graph, patch, mirror=int(view.mirror), offset=fixed.offset, divisor=fixed.divisor))
     return fn.stack(*patches)
 
 
-def describe_decoding(loading: LoadingConfig, device: torch.device) -> dict[str, Any]:
+def describe_decoding(graph: Graph) -> dict[str, Any]:
     """Arguments of every decoder."""
-    mixed = device.type == "cuda" and loading.decoder != "cpu"
+    mixed = graph.on_gpu and graph.loading.decoder != "cpu"
     options: dict[str, Any] = {
         "device": "mixed" if mixed else "cpu",
         "output_type": types.RGB,
         "adjust_orientation": False,  # preprocessing decided the orientation once
     }
-    if mixed:  # without fancy upsampling 4:2:0 would differ from what the CPU decodes
-        options |= {"hw_decoder_load": loading.hw_decoder_load, "jpeg_fancy_upsampling": True}
+    if mixed:
+        options["hw_decoder_load"] = graph.loading.hw_decoder_load
+        options["jpeg_fancy_upsampling"] = True  # as the CPU does; without it 4:2:0 would differ
     return options
 
 
-def decode(graph: Graph, encoded: Any, loading: LoadingConfig, device: torch.device) -> Any:
+def decode(graph: Graph, encoded: Any) -> Any:
     """Whole pictures on the device, (side, side, 3) uint8."""
-    images = encoded if graph.raw else fn.decoders.image(encoded, **describe_decoding(loading, device))
-    return move(images, device)
+    images = encoded if graph.raw else fn.decoders.image(encoded, **describe_decoding(graph))
+    return images.gpu() if graph.on_gpu else images
 
 
-def cut(graph: Graph, encoded: Any, start: Any, shape: Any, loading: LoadingConfig, device: torch.device) -> Any:
+def cut(graph: Graph, encoded: Any, box: Box) -> Any:
     """Patches on the device, uint8; nothing but the patch is decoded or moved."""
+    start, shape = box
     if graph.raw:
-        return move(cut_pixels(encoded, start, shape), device)
-    decoding = describe_decoding(loading, device)
-    return move(fn.decoders.image_slice(encoded, start=start, shape=shape, axis_names="HW", **decoding), device)
+        patch = cut_pixels(encoded, box)
+    else:
+        patch = fn.decoders.image_slice(encoded, start=start, shape=shape, axis_names="HW", **describe_decoding(graph))
+    return patch.gpu() if graph.on_gpu else patch
 
 
-def cut_pixels(images: Any, start: Any, shape: Any) -> Any:
+def cut_pixels(images: Any, box: Box) -> Any:
     """Patches of decoded pictures."""
+    start, shape = box
     return fn.slice(images, start=start, shape=shape, axes=[0, 1])
 
 
-def move(images: Any, device: torch.device) -> Any:
-    """To the GPU, where the batches are wanted there."""
-    return images.gpu() if device.type == "cuda" else images
-
-
-def subtract_mean(graph: Graph, patch: Any, start: Any, shape: Any | None, device: torch.device) -> Any:
+def subtract_mean(graph: Graph, patch: Any, box: Box) -> Any:
     """The patch less the mean image's part that belongs to it; the patch as it is where no mean image is wanted."""
-    name, config = "gpu" if device.type == "cuda" else "cpu", graph.config
-    side = [config.crop_pixels] * 2
-    match config.mean:
+    match graph.config.mean:
         case "centered":
-            middle = (graph.mean_image.shape[0] - config.crop_pixels) // 2
-            rows = columns = slice(middle, middle + config.crop_pixels)
-            return patch - types.Constant(graph.mean_image[rows, columns], device=name)
+            middle = (graph.mean_image.shape[0] - graph.config.crop_pixels) // 2
+            rows = columns = slice(middle, middle + graph.config.crop_pixels)
+            return patch - graph.build_constant(graph.mean_image[rows, columns])
         case "cropped":
-            return patch - cut_pixels(types.Constant(graph.mean_image, device=name), start, shape or side)
+            return patch - cut_pixels(graph.build_constant(graph.mean_image), box)
         case _:
             return patch
 
 
-def finish(graph: Graph, patch: Any, device: torch.device, *, mirror: Any, offset: Any, divisor: Any) -> Any:
+def finish(graph: Graph, patch: Any, *, mirror: Any, offset: Any, divisor: Any) -> Any:
     """Resize, turn to luminance, then add, divide, mirror, transpose and cast in one operator."""
-    config, name = graph.config, "gpu" if device.type == "cuda" else "cpu"
-    if config.crop == "resized" or config.resize_pixels is not None:
+    config = graph.config
+    if config.resize_pixels is not None or (config.crop == "resized" and graph.fixed is None):
         side = [config.input_pixels] * 2
         patch = fn.resize(patch, size=side, interp_type=types.INTERP_LINEAR, antialias=True, dtype=types.FLOAT)
     if config.gray:
-        weights = types.Constant(np.array(paper.LUMINANCE_WEIGHTS, np.float32), device=name)
+        weights = graph.build_constant(np.array(paper.LUMINANCE_WEIGHTS, np.float32))
         patch = fn.reshape(fn.reductions.sum(patch * weights, axes=[2], keep_dims=True), layout="HWC")
-    half = graph.dtype is torch.float16 and device.type == "cuda"  # on a CPU torch casts quicker than DALI
+    half = graph.dtype is torch.float16 and graph.on_gpu  # on a CPU torch casts quicker than DALI
     return fn.crop_mirror_normalize(
         patch,
         mirror=mirror,

@@ -1,7 +1,7 @@
 """What is drawn for each picture of each epoch: a function of (seed, epoch, picture), the same at any rank."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
@@ -34,6 +34,10 @@ class Draws:
     color_shifts: npt.NDArray[np.float32]
     offsets: npt.NDArray[np.float32]
     divisors: npt.NDArray[np.float32]
+
+    def take(self, indices: npt.NDArray[np.int64]) -> "Draws":
+        """Those of some of the pictures."""
+        return Draws(**{field.name: getattr(self, field.name)[indices] for field in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

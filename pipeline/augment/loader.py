@@ -13,7 +13,7 @@ from pipeline.artifacts import ShardSet, Split
 from pipeline.augment.color import build_color_statistics
 from pipeline.augment.dali import BatchStream, FixedViews, Graph, Samples
 from pipeline.augment.damage import Damage
-from pipeline.augment.draws import Draws, TrainSampler, compute_normalization
+from pipeline.augment.draws import TrainSampler, compute_normalization
 from pipeline.augment.geometry import Views, build_views
 from pipeline.augment.order import select_evaluation
 from pipeline.config import AugmentConfig
@@ -65,7 +65,6 @@ class TrainLoader:
                 cannot be had.
         """
         check_crops_fit(shard_set, config)
-        check_decoder(loading, world)
         self.split = shard_set.open_split("train")
         check(
             len(self.split) >= global_batch_size,
@@ -81,14 +80,9 @@ class TrainLoader:
             seed=seed,
             world=world,
         )
-        self.damage = Damage(split=self.split, loading=loading, device=world.device)
-        self._stream = BatchStream(
-            build_graph(shard_set, config, batch_format),
-            self._read_batch,
-            batch_size=self.sampler.batch_size,
-            loading=loading,
-            device=world.device,
-        )
+        graph = build_graph(shard_set, config, loading, world, batch_format)
+        self.damage = Damage(split=self.split, graph=graph)
+        self._stream = BatchStream(graph, self._read_batch, batch_size=self.sampler.batch_size)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -111,7 +105,7 @@ class TrainLoader:
         positions = self.sampler.select(step)[sound]
         draws = self.sampler.draw(step)
         if len(sound) < self.sampler.batch_size:
-            draws = Draws(**{name: getattr(draws, name)[sound] for name in Draws.__slots__})
+            draws = draws.take(sound)
         return [self.split.read(int(position)) for position in positions], draws
 
     def run(self, first_step: int, last_step: int) -> Iterator[Batch]:
@@ -156,19 +150,13 @@ class EvaluationLoader:
             InputError: crops do not fit the pictures, there is no such split, or the decoder cannot be had.
         """
         check_crops_fit(shard_set, config)
-        check_decoder(loading, world)
         self.split = shard_set.open_split(split)
         self._share = select_evaluation(len(self.split), rank=world.rank, world_size=world.world_size)
         self._config = config
         self._batch_size = max(1, batch_size // (10 if views == "ten" else 1))
-        self.damage = Damage(split=self.split, loading=loading, device=world.device)
-        self._stream = BatchStream(
-            build_graph(shard_set, config, batch_format, views=views),
-            self._read_batch,
-            batch_size=self._batch_size,
-            loading=loading,
-            device=world.device,
-        )
+        graph = build_graph(shard_set, config, loading, world, batch_format, views=views)
+        self.damage = Damage(split=self.split, graph=graph)
+        self._stream = BatchStream(graph, self._read_batch, batch_size=self._batch_size)
 
     def __len__(self) -> int:
         """Number of this rank's batches."""
@@ -201,9 +189,22 @@ class EvaluationLoader:
 
 
 def build_graph(
-    shard_set: ShardSet, config: AugmentConfig, batch_format: BatchFormat, *, views: Views | None = None
+    shard_set: ShardSet,
+    config: AugmentConfig,
+    loading: LoadingConfig,
+    world: World,
+    batch_format: BatchFormat,
+    views: Views | None = None,
 ) -> Graph:
-    """The graph of a training batch, or of fixed views."""
+    """The graph of a training batch, or of fixed views.
+
+    Raises:
+        InputError: pictures are to be decoded on a GPU, and the batches are wanted on a CPU.
+    """
+    check(
+        loading.decoder != "mixed" or world.device.type == "cuda",
+        f"--decoder mixed decodes on a GPU, and the network runs on {world.device.type}: take auto or cpu",
+    )
     fixed = None
     if views is not None:
         mean, scale = compute_normalization(config, build_color_statistics(shard_set.info.color, config))
@@ -213,21 +214,11 @@ def build_graph(
         config=config,
         mean_image=shard_set.read_mean_image(),
         raw=shard_set.info.packing.encoding == "raw",
+        loading=loading,
+        device=world.device,
         fixed=fixed,
         dtype=batch_format.dtype,
         channels_last=batch_format.channels_last,
-    )
-
-
-def check_decoder(loading: LoadingConfig, world: World) -> None:
-    """Refuse a decoder that this device has not.
-
-    Raises:
-        InputError: pictures are to be decoded on a GPU, and the batches are wanted on a CPU.
-    """
-    check(
-        loading.decoder != "mixed" or world.device.type == "cuda",
-        f"--decoder mixed decodes on a GPU, and the network runs on {world.device.type}: take auto or cpu",
     )
 
 

@@ -15,6 +15,7 @@ from pipeline.artifacts import (
     ShardSet,
     read_json,
     read_shard_set,
+    record_damage,
     write_bytes,
     write_json,
 )
@@ -113,6 +114,9 @@ def measure(
         counts.add_batch(prediction.probabilities, prediction.labels)
         predictions.append(replace(prediction, probabilities=prediction.probabilities.cpu()))
     total = counts.sum_over_ranks(world.device)
+    damaged = gather_to_main(loader.damage.describe())
+    if world.is_main:
+        record_damage(RunDirectory(config.run), damaged)
     record = EvaluationRecord(
         split=config.split,
         views=views,
@@ -123,6 +127,7 @@ def measure(
         num_top5_errors=total.num_top5_errors,
         log_loss=total.log_loss,
         data_digest=shard_set.info.digest,
+        num_skipped=len(loader.split) - total.num_images,
     )
     return record, gather_to_main(_join_predictions(predictions))
 
@@ -144,7 +149,7 @@ def write_predictions(path: Path, record: EvaluationRecord, parts: list[Arrays])
     joined = {name: np.concatenate([part[name] for part in filled]) for name in filled[0]}
     order = np.argsort(joined["positions"])
     joined = {name: values[order] for name, values in joined.items()}
-    assert np.array_equal(joined["positions"], np.arange(record.num_images)), "a picture is missing or doubled"
+    assert len(np.unique(joined["positions"])) == len(order) == record.num_images, "a picture is missing or doubled"
     content = io.BytesIO()
     np.savez(content, allow_pickle=False, **joined)
     write_bytes(path.with_suffix(".npz"), content.getvalue())
@@ -169,4 +174,4 @@ def format_record(record: EvaluationRecord) -> str:
     return (
         f"{record.split}, {record.views} view{'s' if record.views == 'ten' else ''}, step {record.step}: "
         f"top-1 error {record.top1_error:.2%}, top-5 error {record.top5_error:.2%} of {record.num_images:,} pictures"
-    )
+    ) + (f", {record.num_skipped:,} damaged left out" if record.num_skipped else "")

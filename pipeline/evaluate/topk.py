@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pipeline.distributed import sum_over_ranks
+from pipeline.errors import RunError
 
 TOP = (1, 5)
 
@@ -49,13 +50,19 @@ class ErrorCounts:
         self.log_loss_sum += float(-of_label.log().sum())
 
     def sum_over_ranks(self, device: torch.device) -> "ErrorCounts":
-        """The same counts over the pictures of all ranks."""
+        """The same counts over the pictures of all ranks.
+
+        Raises:
+            RunError: there are none, for each is damaged.
+        """
         values = torch.tensor(
             [self.num_images, self.num_top1_errors, self.num_top5_errors, self.log_loss_sum],
             dtype=torch.float64,
             device=device,
         )
         images, top1, top5, log_loss = sum_over_ranks(values).tolist()
+        if images == 0:
+            raise RunError("not one picture of the split can be decoded: see `alexnet preprocess verify` and `repair`")
         return ErrorCounts(
             num_images=round(images), num_top1_errors=round(top1), num_top5_errors=round(top5), log_loss_sum=log_loss
         )

@@ -24,6 +24,7 @@ class MeasuredRun:
     val_top1_errors: tuple[tuple[float, float], ...]
     train_losses: tuple[tuple[float, float], ...]
     seconds: float  # in training steps alone, whatever lay between them
+    num_skipped: int  # times that training left out a damaged picture
 
     @property
     def num_epochs(self) -> float:
@@ -59,6 +60,7 @@ def read_run(path: Path) -> MeasuredRun:
         val_top1_errors=tuple((entry.epoch, value) for entry, value in journal.read_metric("val/top1_error")),
         train_losses=tuple((entry.epoch, value) for entry, value in journal.read_metric("train/loss")),
         seconds=sum(value for _, value in journal.read_metric("perf/seconds")),
+        num_skipped=round(sum(value for _, value in journal.read_metric("data/skipped_images"))),
     )
 
 
@@ -71,8 +73,9 @@ def compute_interval(num_errors: int, num_images: int) -> tuple[float, float]:
 def find_answer(claim: paper.Claim, runs: Sequence[MeasuredRun]) -> tuple[MeasuredRun, EvaluationRecord] | None:
     """The run that may take a claim's row, and the evaluation that does.
 
-    It takes the registered configuration, committed code at every start, the whole data set but for undecodable
-    pictures, and the errors of the last epoch. A difference between two experiments is no single run's to answer.
+    It takes the registered configuration, committed code at every start, the whole data set but for pictures that were
+    undecodable when it was packed, and the errors of the last epoch. A difference between two experiments is no single
+    run's to answer.
     """
     if claim.dataset is None or claim.split is None or claim.worse_than is not None:
         return None
@@ -86,6 +89,7 @@ def find_answer(claim: paper.Claim, runs: Sequence[MeasuredRun]) -> tuple[Measur
             and not any(start.dirty for start in record.starts)
             and evaluation.epoch == record.config.schedule.epochs
             and is_official(record)
+            and run.num_skipped == evaluation.num_skipped == 0
             and 0 <= sizes["train"] - record.num_train_images <= record.num_dropped_images
             and 0 <= sizes[claim.split] - evaluation.num_images <= record.num_dropped_images
         ):

@@ -101,6 +101,14 @@ def _format_origin(run: MeasuredRun) -> str:
     said = f"- **{run.path.name}**: `{run.record.starts[0].command}`"
     if len(run.record.starts) > 1:
         said += f", resumed {len(run.record.starts) - 1} times"
+    if run.num_skipped:
+        said += f"; damaged pictures left out in training: {run.num_skipped:,}"
+    for found in run.evaluations:
+        if found.num_skipped:
+            whole = found.num_images + found.num_skipped
+            said += (
+                f"; {found.split}, {found.views}: {found.num_images:,} of {whole:,} pictures, the others are damaged"
+            )
     if run.record.status == "modified":
         said += f"; changed (registered value in brackets): {'; '.join(run.list_modifications())}"
     return said

@@ -19,11 +19,12 @@ from pipeline.train.optimizer import drop_frozen_gradients
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainMetrics:
-    """Means over the steps since the last report, over all ranks; `step` counts finished steps."""
+    """Means over the pictures since the last report, over all ranks; `step` counts finished steps."""
 
     step: int
     loss: float
     top1_error: float
+    num_skipped: int
     seconds: float
     images_per_second: float
     data_wait_fraction: float
@@ -38,7 +39,7 @@ def seed_step(seed: int, *, step: int, rank: int) -> None:
 def take_step(
     network: nn.Module, optimizer: torch.optim.SGD, batch: Batch, *, use_bfloat16: bool
 ) -> tuple[Tensor, Tensor]:
-    """One optimiser step.
+    """One optimiser step. A damaged picture that the batch lacks counts as one without a gradient.
 
     Args:
         network: in training mode; wrapped for data parallelism where there are several ranks.
@@ -47,13 +48,13 @@ def take_step(
         use_bfloat16: autocast.
 
     Returns:
-        Mean loss () float32 and count of top-1 errors () int64 over this rank's pictures, still on the device.
+        Sum of the losses () float32 and count of top-1 errors () int64 of this rank's pictures, still on the device.
     """
     with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=use_bfloat16):
         logits = network(batch.images)
-    loss = F.cross_entropy(logits.float(), batch.labels)
+    loss = F.cross_entropy(logits.float(), batch.labels, reduction="sum")
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    (loss / (len(batch.labels) + batch.num_skipped)).backward()  # type: ignore[no-untyped-call]
     drop_frozen_gradients(optimizer)
     optimizer.step()
     return loss.detach(), count_errors(logits.detach(), batch.labels)[0]
@@ -77,8 +78,8 @@ def run_steps(
         RunError: the loss is no longer a finite number.
     """
     network.train()
-    totals = torch.zeros(2, dtype=torch.float64, device=world.device)  # loss · pictures, errors
-    num_images = 0  # over all ranks, whose parts of a batch are equal
+    totals = torch.zeros(2, dtype=torch.float64, device=world.device)  # losses, errors
+    counts = torch.zeros(2, dtype=torch.float64)  # pictures, skipped pictures
     iterator = iter(batches)
     since, waited = time.perf_counter(), 0.0
     for step in range(first_step, last_step):
@@ -87,11 +88,13 @@ def run_steps(
         waited += time.perf_counter() - asked
         seed_step(seed, step=step, rank=world.rank)
         loss, errors = take_step(network, optimizer, batch, use_bfloat16=use_bfloat16)
-        totals += torch.stack([loss.double() * len(batch.labels), errors.double()])
-        num_images += len(batch.labels) * world.world_size
+        totals += torch.stack([loss.double(), errors.double()])
+        counts += torch.tensor([len(batch.labels), batch.num_skipped])
         if (step + 1) % report_every and step + 1 < last_step:
             continue
-        loss_sum, error_sum = sum_over_ranks(totals).tolist()
+        loss_sum, error_sum, num_images, num_skipped = sum_over_ranks(
+            torch.cat([totals, counts.to(world.device)])
+        ).tolist()
         if not math.isfinite(loss_sum):
             rates = ", ".join(f"{group['role']} {group['lr']:g}" for group in optimizer.param_groups)
             raise RunError(
@@ -103,9 +106,11 @@ def run_steps(
             step=step + 1,
             loss=loss_sum / num_images,
             top1_error=error_sum / num_images,
+            num_skipped=round(num_skipped),
             seconds=elapsed,
             images_per_second=num_images / elapsed,
             data_wait_fraction=waited / elapsed,
         )
         totals.zero_()
-        since, waited, num_images = time.perf_counter(), 0.0, 0
+        counts.zero_()
+        since, waited = time.perf_counter(), 0.0

@@ -7,10 +7,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pipeline.artifacts import RunDirectory, read_shard_set, write_bytes
+from pipeline.artifacts import RunDirectory, read_shard_set, record_damage, write_bytes
 from pipeline.checkpoint import Checkpoint, Identity, write_checkpoint
 from pipeline.config import ExperimentConfig
-from pipeline.distributed import join_world, read_rank, read_world_size, wait_for_all
+from pipeline.distributed import gather_to_main, join_world, read_rank, read_world_size, wait_for_all
 from pipeline.errors import RunError
 from pipeline.evaluate.topk import ErrorCounts
 from pipeline.evaluate.views import predict
@@ -67,6 +67,8 @@ def run_epochs(trainer: Trainer) -> None:
                     f"validation loss is {counts.log_loss} after step {end}: no checkpoint was written for it"
                 )
             trainer.val_top1_errors += (counts.top1_error,)
+        damaged = [*trainer.train_loader.damage.describe(), *trainer.val_loader.damage.describe()]
+        record_damage(trainer.run, gather_to_main(damaged))
         if trainer.world.is_main:
             _record_epoch(trainer, rates, f"mean training loss {loss:.3f}, {rate:.0f} images/s", counts)
 
@@ -110,6 +112,7 @@ def run_epoch(trainer: Trainer, batches: Any, rates: Rates, *, epoch: int, end: 
                     "optim/lr": rates.weights,
                     "optim/lr_biases": rates.biases,
                     "optim/lr_conv1": rates.conv1,
+                    "data/skipped_images": metrics.num_skipped,
                     "perf/seconds": metrics.seconds,
                     "perf/images_per_second": metrics.images_per_second,
                     "perf/data_wait_fraction": metrics.data_wait_fraction,
@@ -153,6 +156,7 @@ def _record_epoch(trainer: Trainer, rates: Rates, training: str, counts: ErrorCo
             step=trainer.step,
             steps_per_epoch=trainer.steps_per_epoch,
             val_top1_errors=trainer.val_top1_errors,
+            draws_digest=trainer.train_loader.sampler.compute_digest(trainer.step),
             model=trainer.network.state_dict(),
             optimizer=trainer.optimizer.state_dict(),
         ),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -11,6 +12,7 @@ from pipeline.augment.loader import BatchFormat, EvaluationLoader, TrainLoader
 from pipeline.checkpoint import Identity, check_belongs, find_checkpoints, read_checkpoint
 from pipeline.config import ExperimentConfig
 from pipeline.distributed import World, broadcast_from_main
+from pipeline.errors import check
 from pipeline.experiments import get_status
 from pipeline.model.alexnet import build_alexnet
 from pipeline.options import RuntimeConfig
@@ -94,6 +96,8 @@ def build_trainer(identity: Identity, runtime: RuntimeConfig, shard_set: ShardSe
         network.load_state_dict(checkpoint.model)
         optimizer.load_state_dict(checkpoint.optimizer)
         step, errors = checkpoint.step, checkpoint.val_top1_errors
+        check_draws(train_loader, step, checkpoint.draws_digest, str(newest))
+    check_draws(train_loader, step, broadcast_from_main(train_loader.sampler.compute_digest(step)), "rank 0")
     if world.is_main:
         start = f"goes on at step {step} from {newest}" if newest else "starts at step 0"
         print(
@@ -112,6 +116,19 @@ def build_trainer(identity: Identity, runtime: RuntimeConfig, shard_set: ShardSe
         val_loader=val_loader,
         step=step,
         val_top1_errors=errors,
+    )
+
+
+def check_draws(loader: TrainLoader, step: int, digest: str, whose: str) -> None:
+    """Refuse to go on with another order or other draws than those of a checkpoint or of the first rank.
+
+    Raises:
+        InputError: they differ.
+    """
+    check(
+        loader.sampler.compute_digest(step) == digest,
+        f"with NumPy {np.__version__} here, order and draws of epoch {step // loader.steps_per_epoch} are not those of "
+        f"{whose}: use the commit and the NumPy that config.json names, the same on all nodes",
     )
 
 
