@@ -95,6 +95,15 @@ def test_a_file_of_another_program_is_refused(tmp_path):
         read_checkpoint(tmp_path / "nowhere.pt")
 
 
+def test_a_checkpoint_of_an_earlier_version_is_refused(tmp_path, monkeypatch):
+    path = write_checkpoint(tmp_path, build_checkpoint(), keep=1)
+    state = torch.load(path)
+    del state["draws_digest"]
+    monkeypatch.setattr(torch, "load", lambda *_, **__: state)
+    with pytest.raises(InputError, match=r"step-00000030\.pt was written by an earlier version"):
+        read_checkpoint(path)
+
+
 def change_config(**fields) -> ExperimentConfig:
     return dataclasses.replace(EXPERIMENTS["paper"].config, **fields)
 

@@ -8,13 +8,21 @@ import pytest
 from pipeline.config import AugmentConfig, LinearConfig, PlateauConfig, ScheduleConfig
 from pipeline.errors import InputError
 from pipeline.experiments import EXPERIMENTS
-from pipeline.options import DemoConfig, EvaluateConfig, PreprocessConfig, RuntimeConfig, TrainBenchConfig
+from pipeline.options import (
+    DemoConfig,
+    EvaluateConfig,
+    PreprocessConfig,
+    RuntimeConfig,
+    TrainBenchConfig,
+    count_cores_per_rank,
+)
 
 HERE = Path()
 NAN = float("nan")
 CONFIG = EXPERIMENTS["source-2012"].config
 EVEN_NORM = dataclasses.replace(CONFIG.model.local_norm, size=4)
 GROUPED_FIRST = dataclasses.replace(CONFIG.model.convs[0], groups=2)
+GRAY = AugmentConfig(gray=True, color_scale="none")
 GOOD = {
     "conv": CONFIG.model.convs[0],
     "norm": CONFIG.model.lrn,
@@ -42,6 +50,15 @@ GOOD = {
         ("augment", "pixel_scale", NAN, "--augment.pixel-scale must be positive, found nan"),
         ("augment", "color_divisor", -1.1, "--augment.color-divisor must be positive, found -1.1"),
         ("augment", "color_coefficient_std", -0.1, "--augment.color-coefficient-std must not be negative, found -0.1"),
+        ("augment", "resize_pixels", 0, "--augment.resize-pixels must be positive, found 0"),
+        ("augment", "area_range", (0.0, 1.0), "--augment.area-range must rise within (0, 1], found (0.0, 1.0)"),
+        ("augment", "area_range", (0.5, 1.1), "--augment.area-range must rise within (0, 1], found (0.5, 1.1)"),
+        ("augment", "area_range", (0.5, 0.4), "--augment.area-range must rise within (0, 1], found (0.5, 0.4)"),
+        ("augment", "aspect_range", (0.0, 1.0), "--augment.aspect-range must rise from above 0, found (0.0, 1.0)"),
+        ("augment", "aspect_range", (2.0, 1.0), "--augment.aspect-range must rise from above 0, found (2.0, 1.0)"),
+        ("augment", "crop", "resized", "--augment.mean centered needs patches of one size"),
+        ("augment", "gray", True, "--augment.gray leaves no colours to shift, found --augment.color-scale std"),
+        ("model", "in_channels", 2, "--model.in-channels must be 3 or 1 (luminance), found 2"),
         ("model", "convs", (), "--model needs at least one convolution and one linear layer"),
         ("model", "linears", (), "--model needs at least one convolution and one linear layer"),
         ("model", "linears", (LinearConfig(name="fc8", units=7),), "--model.linears: the last layer's units"),
@@ -77,8 +94,10 @@ GOOD = {
         ("plateau", "patience", 0, "--schedule.plateau.patience must be positive, found 0"),
         ("plateau", "factor", 1.0, "--schedule.plateau.factor must be above 1, found 1.0"),
         ("experiment", "global_batch_size", 0, "--global-batch-size must be positive, found 0"),
+        ("experiment", "augment", GRAY, "--model.in-channels is 3 and pictures come with 1: --augment.gray gives 1"),
         ("experiment", "seed", -1, "--seed must not be negative, found -1"),
         ("runtime", "num_threads", 0, "--num-threads must be positive, found 0"),
+        ("runtime", "hw_decoder_load", 1.1, "--hw-decoder-load must lie in [0, 1], found 1.1"),
         ("runtime", "log_every", 0, "--log-every must be positive, found 0"),
         ("runtime", "keep_checkpoints", 0, "--keep-checkpoints must be positive, found 0"),
         ("runtime", "max_steps", 0, "--max-steps must be positive, found 0"),
@@ -123,3 +142,24 @@ def test_a_batch_that_does_not_divide_is_refused(batch, ranks):
     config = dataclasses.replace(CONFIG, global_batch_size=batch)
     with pytest.raises(InputError, match=f"--global-batch-size {batch} does not divide over {ranks} ranks"):
         config.batch_size_per_rank(ranks)
+
+
+@pytest.mark.parametrize(
+    ("changes", "epochs"),
+    [
+        ({}, {0: True, 66: True, 67: False}),
+        ({"color_off_epoch": None}, {0: True, 1000: True}),
+        ({"color_scale": "none"}, {0: False}),
+        ({"color_coefficient_std": 0.0}, {0: False}),
+    ],
+)
+def test_colours_shift_until_their_last_epoch_where_they_can(changes, epochs):
+    augment = dataclasses.replace(CONFIG.augment, **changes)
+    assert {epoch: augment.has_color_shift(epoch) for epoch in epochs} == epochs
+
+
+@pytest.mark.parametrize(("local_ranks", "num_cores", "expected"), [(1, 2, 2), (4, 64, 16), (4, 12, 3), (8, 4, 1)])
+def test_threads_are_the_cores_of_a_rank_by_default(monkeypatch, local_ranks, num_cores, expected):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(local_ranks))
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(num_cores)))
+    assert count_cores_per_rank() == expected

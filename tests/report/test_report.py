@@ -99,7 +99,13 @@ def test_a_run_that_was_resumed_from_changed_code_never_takes_a_row(full_run: Me
     assert find_answer(CLAIM, [spoilt]) is None
 
 
-@pytest.mark.parametrize("spoil", [{"num_images": 10}, {"epoch": 90}, {"split": "test"}, {"views": "center"}])
+def test_a_run_that_left_out_a_damaged_picture_never_takes_a_row(full_run: MeasuredRun):
+    assert find_answer(CLAIM, [dataclasses.replace(full_run, num_skipped=1)]) is None
+
+
+@pytest.mark.parametrize(
+    "spoil", [{"num_skipped": 1}, {"num_images": 10}, {"epoch": 90}, {"split": "test"}, {"views": "center"}]
+)
 def test_the_wrong_evaluation_never_takes_a_row(full_run: MeasuredRun, spoil: dict[str, object]):
     evaluation = dataclasses.replace(full_run.evaluations[0], **spoil)
     assert find_answer(CLAIM, [dataclasses.replace(full_run, evaluations=(evaluation,))]) is None

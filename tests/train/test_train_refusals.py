@@ -10,7 +10,14 @@ from conftest import SMALL_FLAGS, run_command
 from ranks import run_ranks
 
 from pipeline.artifacts import MEAN_IMAGE, write_json
-from pipeline.checkpoint import find_checkpoints
+from pipeline.augment.loader import TrainLoader
+from pipeline.checkpoint import find_checkpoints, read_checkpoint, write_checkpoint
+from pipeline.distributed import World
+from pipeline.errors import InputError
+from pipeline.options import LoadingConfig
+from pipeline.train.trainer import check_draws
+
+ALONE = World(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
 
 
 @pytest.fixture
@@ -130,6 +137,30 @@ def test_a_damaged_newest_checkpoint_is_refused_by_name_and_its_removal_helps(tr
     newest.unlink()
     assert "starts at step 0" in train(run, "--resume", "--max-steps=1").stdout
     assert newest.read_bytes() == (stopped_run / "checkpoints" / newest.name).read_bytes()
+
+
+def test_a_checkpoint_with_other_draws_is_refused(train, stopped_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(stopped_run, run)
+    (newest,) = find_checkpoints(run / "checkpoints")
+    write_checkpoint(newest.parent, dataclasses.replace(read_checkpoint(newest), draws_digest="0" * 64), keep=1)
+    before = list_files(run)
+    assert_refused(train(run, "--resume"), f"order and draws of epoch 0 are not those of {newest}: use the commit")
+    assert list_files(run) == before
+
+
+def test_a_rank_that_draws_otherwise_than_the_first_is_refused(shard_set, small_config):
+    options = {"global_batch_size": 8, "world": ALONE, "loading": LoadingConfig(num_threads=1)}
+    here, there = (TrainLoader(shard_set, small_config.augment, seed=seed, **options) for seed in (0, 1))
+    digest = here.sampler.compute_digest(7)
+    check_draws(here, 7, digest, "rank 0")
+    with pytest.raises(InputError, match="order and draws of epoch 1 are not those of rank 0"):
+        check_draws(there, 7, digest, "rank 0")
+
+
+def test_a_decoder_on_a_gpu_that_is_not_used_is_refused(train, tmp_path):
+    assert_refused(train(tmp_path / "run", "--decoder=mixed"), "--decoder mixed decodes on a GPU", "take auto or cpu")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_code_1_and_without_a_checkpoint(train, tmp_path):
