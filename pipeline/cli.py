@@ -5,22 +5,24 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
 import tyro
 
-from pipeline.config import ExperimentConfig
-from pipeline.errors import InputError, RunError
-from pipeline.experiments import EXPERIMENTS, Experiment, get_experiment, get_status
+from pipeline.config import AugmentConfig, ExperimentConfig
+from pipeline.errors import InputError, RunError, check
+from pipeline.experiments import AUGMENTATIONS, EXPERIMENTS, Experiment, get_experiment, get_status
 from pipeline.options import (
+    AugmentBenchConfig,
     DemoConfig,
     EvaluateConfig,
     InspectConfig,
     MergeConfig,
     PreprocessBenchConfig,
     PreprocessConfig,
+    PreviewConfig,
     RepairConfig,
     ReportConfig,
     RuntimeConfig,
@@ -193,6 +195,41 @@ def start_inspect(words: list[str]) -> None:
     inspect(config)
 
 
+def start_augment(words: list[str]) -> None:
+    """Say what there is for augmentation."""
+    if words and words[0] in ("-h", "--help"):
+        print(f"usage: alexnet augment preview NAME ...\n\n{COMMANDS['augment'].summary}\n")
+        print(f"  preview  {COMMANDS['augment preview'].summary}")
+        sys.exit(0)
+    raise InputError("name what to do: preview, as in `alexnet augment preview source-2012 --data SHARDS`")
+
+
+def start_augment_preview(words: list[str]) -> None:
+    """Show what the network sees, with any field of the augmentation overridden."""
+    kinds = f"an experiment ({', '.join(EXPERIMENTS)}) or an augmentation ({', '.join(AUGMENTATIONS)})"
+    if words and words[0] in ("-h", "--help"):
+        print(f"usage: alexnet augment preview NAME --data SHARDS [OPTIONS]\n\nNAME is {kinds}.\n")
+        print("alexnet augment preview NAME --help lists the options with the values of that name.")
+        sys.exit(0)
+    check(words and not words[0].startswith("-"), f"name what to show first: {kinds}")
+    name, *rest = words
+    check(name in EXPERIMENTS or name in AUGMENTATIONS, f"unknown {name!r}: choose {kinds}")
+    config, defaults = EXPERIMENTS[name].config if name in EXPERIMENTS else None, PreviewConfig(data=tyro.MISSING)
+    registered = config.augment if config else AUGMENTATIONS[name]
+    if config:
+        defaults = replace(defaults, global_batch_size=config.global_batch_size, seed=config.seed)
+
+    @dataclass(frozen=True, kw_only=True)
+    class Arguments:
+        preview: Annotated[PreviewConfig, tyro.conf.arg(name="")] = defaults
+        augment: AugmentConfig = registered
+
+    arguments = parse(Arguments, rest, prog=f"augment preview {name}", description=COMMANDS["augment preview"].summary)
+    from pipeline.augment.preview import preview
+
+    preview(name, registered, arguments.augment, arguments.preview)
+
+
 def start_train(words: list[str]) -> None:
     """Train an experiment, with any of its fields overridden."""
     experiment, rest = split_experiment(words, command="train")
@@ -303,6 +340,14 @@ def start_bench_preprocess(words: list[str]) -> None:
     bench_preprocess(config)
 
 
+def start_bench_augment(words: list[str]) -> None:
+    """Time the loader and its peers."""
+    config = parse(AugmentBenchConfig, words, prog="bench augment")
+    from pipeline.launch.bench_augment import bench_augment
+
+    bench_augment(config)
+
+
 def start_bench_train(words: list[str]) -> None:
     """Time loader and training step."""
     config = parse(TrainBenchConfig, words, prog="bench train")
@@ -328,6 +373,10 @@ COMMANDS: dict[str, Command] = {
     "preprocess verify": Command("proves a shard set by its checksums; --deep decodes every picture", start_verify),
     "preprocess repair": Command("packs anew what is missing or damaged in a shard set", start_repair),
     "preprocess inspect": Command("a contact sheet of a shard set's pictures with their classes", start_inspect),
+    "augment": Command("what the network sees of a shard set: the command below", start_augment),
+    "augment preview": Command(
+        "a picture of a training batch, ten views and the mean, with what was drawn", start_augment_preview
+    ),
     "train": Command("an experiment on a shard set → checkpoints, journal, MLflow", start_train),
     "evaluate": Command("a run's newest checkpoint → exact errors, saved predictions", start_evaluate),
     "report": Command("runs → a page that sets the paper's numbers beside the measured ones", start_report),
@@ -335,8 +384,11 @@ COMMANDS: dict[str, Command] = {
     "describe": Command("prints an experiment's layers: shapes, parameters, multiply-adds, memory", start_describe),
     "sync": Command("brings a run's journal to MLflow, when the server was away", start_sync),
     "doctor": Command("looks at this machine and says what to mend", start_doctor),
-    "bench": Command("times a stage on this machine: one of the two below", start_bench),
+    "bench": Command("times a stage on this machine: one of the three below", start_bench),
     "bench preprocess": Command("preprocessing beside its peers and beside the codecs alone", start_bench_preprocess),
+    "bench augment": Command(
+        "the loader beside its peers, with the same work, and what its options do", start_bench_augment
+    ),
     "bench train": Command("the loader and the training step, alone and together", start_bench_train),
     "demo": Command("every stage on handwritten digits, in minutes, without a download", start_demo),
 }

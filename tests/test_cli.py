@@ -73,7 +73,7 @@ def test_describe_prints_the_paper_s_parameters_and_follows_overrides(capsys):
 
 
 MISTAKES = {
-    "an unknown command": (["trian"], "unknown command 'trian'", "preprocess, train"),
+    "an unknown command": (["trian"], "unknown command 'trian'", "preprocess, augment, train"),
     "an unknown experiment": (["train", "papr"], "unknown experiment 'papr'", "source-2010, source-2012, paper"),
     "no experiment": (["train"], "name an experiment first", ""),
     "a flag before the experiment": (["train", "--data", "x"], "name the experiment before --data", ""),

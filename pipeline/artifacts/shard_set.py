@@ -191,8 +191,8 @@ def read_format_version(file: Path) -> object:
 class OpenFile:
     """A file that is open for reading at any place, until nobody needs it."""
 
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY)
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
 
     def __del__(self) -> None:
         os.close(self._descriptor)
@@ -219,7 +219,9 @@ class ShardSplit:
         self._indexes = indexes
         for shard in info.shards:
             self._check_size(shard)
-        self._open_shard = lru_cache(MAX_OPEN_SHARDS)(lambda shard: OpenFile(self._get_path(shard)))
+        paths = self._paths = [self.path / f"{shard.name}.tar" for shard in info.shards]
+        # Without `self` in it, so that the files are closed with the last reference to the split.
+        self._open_shard = lru_cache(MAX_OPEN_SHARDS)(lambda shard: OpenFile(os.open(paths[shard], os.O_RDONLY)))
         self.labels: npt.NDArray[np.int64] = np.concatenate([index["label"] for index in indexes]).astype(np.int64)
         """(N,) int64 label of each picture."""
 
@@ -227,9 +229,6 @@ class ShardSplit:
         content = read_proved(self.path / f"{shard.name}.npy", shard.index_sha256)
         index: npt.NDArray[Any] = np.load(io.BytesIO(content))
         return index
-
-    def _get_path(self, shard: int) -> Path:
-        return self.path / f"{self.info.shards[shard].name}.tar"
 
     def _check_size(self, shard: ShardInfo) -> None:
         path = self.path / f"{shard.name}.tar"
@@ -255,11 +254,14 @@ class ShardSplit:
         """Encoded bytes of a picture, (num_bytes,) uint8; of a raw set its pixels, (side, side, 3) uint8. Read-only.
 
         Raises:
-            RunError: the shard has become shorter since it was opened.
+            RunError: the shard has gone or become shorter since the split was opened, or its disk fails.
         """
         shard, entry = self._find(position)
         size = math.prod(self._raw_shape) if self._raw_shape else int(entry["size"])
-        content = self._open_shard(shard).read(size, int(entry["offset"]) + int(entry["size"]) - size)
+        try:
+            content = self._open_shard(shard).read(size, int(entry["offset"]) + int(entry["size"]) - size)
+        except OSError as error:
+            raise RunError(f"{self.locate(position)} cannot be read ({error.strerror}): {REPAIR_ADVICE}") from error
         if len(content) != size:
             raise RunError(f"{self.locate(position)} is cut short, so the shard changed while in use: {REPAIR_ADVICE}")
         return np.frombuffer(content, np.uint8).reshape(self._raw_shape or (size,))
@@ -271,4 +273,4 @@ class ShardSplit:
     def locate(self, position: int) -> str:
         """Where a picture lies, for messages: `shard.tar:offset:key`."""
         shard, entry = self._find(position)
-        return f"{self._get_path(shard)}:{int(entry['offset'])}:{entry['key'].decode()}"
+        return f"{self._paths[shard]}:{int(entry['offset'])}:{entry['key'].decode()}"

@@ -3,6 +3,7 @@
 Everything random comes in from outside as a function of (seed, epoch, picture), so the graph itself draws nothing.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from pipeline.config import AugmentConfig
 from pipeline.options import LoadingConfig
 
 PREFETCH_DEPTH = 2
+NUM_BATCHES_KEPT = 2 * PREFETCH_DEPTH
+"""DALI reads what it is fed where it lies, until the output of `PREFETCH_DEPTH` batches later has been taken."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +94,7 @@ class BatchStream:
 
     def _build(self) -> None:
         self._first = self._num_batches = 0
+        self._kept: deque[tuple[Any, ...]] = deque(maxlen=NUM_BATCHES_KEPT)
         self._pipeline = build_pipeline(self._graph, self._batch_size)
         with self._pipeline:
             self._pipeline.set_outputs(build_outputs(self._graph, self._feed))
@@ -101,10 +105,12 @@ class BatchStream:
         if number >= self._num_batches:
             raise StopIteration
         samples, draws = self._read_batch(self._first + number)
-        if draws is None:
-            return (list(samples),)
-        fed = (list(samples), draws.starts, draws.mirrors, draws.offsets, draws.divisors)
-        return (*fed, draws.shapes) if self._graph.config.crop == "resized" else fed
+        fed: tuple[Any, ...] = (list(samples),)
+        if draws is not None:
+            fed += (draws.starts, draws.mirrors, draws.offsets, draws.divisors)
+            fed += (draws.shapes,) * (self._graph.config.crop == "resized")
+        self._kept.append(fed)
+        return fed
 
     def run(self, first: int, end: int) -> Iterator[Tensor]:
         """Yield batches `first` to `end` - 1: (N, C, side, side), or (N, views, C, side, side), on the device.
@@ -155,16 +161,16 @@ def build_pipeline(graph: Graph, batch_size: int) -> Pipeline:
 
 
 def is_decodable(graph: Graph, encoded: npt.NDArray[np.uint8]) -> bool:
-    """Whether DALI's decoder takes a picture, tried alone."""
+    """Whether DALI's decoder makes a picture of the set's size of some bytes, tried alone."""
     pipeline = build_pipeline(graph, 1)
     with pipeline:
         source = fn.external_source(source=lambda: [encoded], batch=True, dtype=types.UINT8, ndim=1)
         pipeline.set_outputs(fn.decoders.image(source, **describe_decoding(graph)))
     try:
-        pipeline.run()
+        (images,) = pipeline.run()
     except RuntimeError:
         return False
-    return True
+    return bool(tuple(images.shape()[0]) == graph.mean_image.shape)
 
 
 def build_outputs(graph: Graph, feed: Callable[[int], tuple[Any, ...]]) -> Any:
@@ -175,7 +181,7 @@ def build_outputs(graph: Graph, feed: Callable[[int], tuple[Any, ...]]) -> Any:
         inputs += [(types.INT32, 1, "")] * (graph.config.crop == "resized")
     dtypes, ndims, layouts = zip(*inputs, strict=True)
     encoded, *drawn = fn.external_source(
-        source=feed, num_outputs=len(inputs), batch=True, dtype=dtypes, ndim=ndims, layout=layouts
+        source=feed, num_outputs=len(inputs), batch=True, dtype=dtypes, ndim=ndims, layout=layouts, no_copy=True
     )
     if graph.fixed is not None:
         return build_views(graph, graph.fixed, encoded)

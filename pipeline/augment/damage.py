@@ -60,7 +60,11 @@ class Damage:
     def _explain(self, position: int) -> str:
         """Why, in Pillow's words, which are for people."""
         try:
-            Image.open(io.BytesIO(self.split.read(position).tobytes())).load()
+            image = Image.open(io.BytesIO(self.split.read(position).tobytes()))
+            image.load()
         except Exception as error:  # noqa: BLE001 - on damaged bytes Pillow raises nearly anything
             return re.sub(r" <_io\.BytesIO object at \w+>", "", str(error))
+        height, width, _ = self.graph.mean_image.shape
+        if image.size != (width, height):
+            return f"it has {image.width}x{image.height} pixels, where the set has {width}x{height}"
         return "the decoder refuses it"

@@ -1,0 +1,128 @@
+"""What the stages after preprocessing read, write and may use.
+
+Slots make a second class of each dataclass, which a bare `super()` would miss: hence `super(Class, self)`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.errors import check
+from pipeline.options.loading import Device, LoadingConfig, Split
+
+MAX_PREVIEW_IMAGES = 256
+"""A picture of more is too large for many programs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreviewConfig(LoadingConfig):
+    """What `augment preview` shows."""
+
+    data: Path
+    """Shard set: the directory that `alexnet preprocess` wrote."""
+    out: Path = Path("preview.png")
+    """Picture to write, .png or .svg; must not exist yet."""
+    step: int = 0
+    """Step whose training batch is shown, counted from 0 at the start of training."""
+    num_images: int = 8
+    """Pictures of that batch that are shown, from its first on."""
+    split: Split | None = None
+    """Split whose first picture is shown in ten views; None takes val, or train where there is no val."""
+    global_batch_size: int = 128
+    """Images per step over all ranks: it decides which pictures a step has, and which share a crop."""
+    seed: int = 0
+    """Seeds order and augmentation."""
+    device: Device = "auto"
+    """Where the pictures are decoded and augmented; auto takes the GPU when there is one."""
+    json: bool = False
+    """Print keys and all that was drawn as JSON."""
+
+    def __post_init__(self) -> None:
+        super(PreviewConfig, self).__post_init__()
+        check(self.out.suffix.lower() in (".png", ".svg"), f"--out {self.out} must end in .png or .svg")
+        check(self.step >= 0, f"--step must not be negative, found {self.step}")
+        check(
+            0 < self.num_images <= MAX_PREVIEW_IMAGES,
+            f"--num-images must lie in [1, {MAX_PREVIEW_IMAGES}], found {self.num_images}",
+        )
+        check(self.global_batch_size > 0, f"--global-batch-size must be positive, found {self.global_batch_size}")
+        check(
+            self.num_images <= self.global_batch_size,
+            f"--num-images {self.num_images} is more than the batch of --global-batch-size {self.global_batch_size}: "
+            "ask for fewer",
+        )
+        check(self.seed >= 0, f"--seed must not be negative, found {self.seed}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RuntimeConfig(LoadingConfig):
+    """Everything that must not change numbers."""
+
+    data: Path
+    """Shard set: the directory that `alexnet preprocess` wrote."""
+    out: Path
+    """Run directory, made by this run; with --resume, the one to go on with."""
+    resume: bool = False
+    """Go on from the newest checkpoint in --out."""
+    device: Device = "auto"
+    """Where the network runs; auto takes the GPU when there is one."""
+    log_every: int = 20
+    """Steps between two entries of the training loss in the journal."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints that stay on disk."""
+    max_steps: int | None = None
+    """Stop after this many optimiser steps in all, as if the time were up; None runs to the end."""
+
+    def __post_init__(self) -> None:
+        super(RuntimeConfig, self).__post_init__()
+        check(self.log_every > 0, f"--log-every must be positive, found {self.log_every}")
+        check(self.keep_checkpoints > 0, f"--keep-checkpoints must be positive, found {self.keep_checkpoints}")
+        check(self.max_steps is None or self.max_steps > 0, f"--max-steps must be positive, found {self.max_steps}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateConfig(LoadingConfig):
+    """What the evaluate stage measures."""
+
+    run: Path
+    """Run directory that `alexnet train` wrote."""
+    data: Path | None = None
+    """Shard set, if it has moved since training."""
+    split: Split = "val"
+    """Split whose pictures are classified."""
+    views: tuple[Literal["center", "ten"], ...] = ("center", "ten")
+    """Views of each picture whose probabilities are averaged: the centre patch, or ten patches."""
+    batch_size: int = 256
+    """Patches per rank that go through the network at once."""
+    device: Device = "auto"
+    """Where the network runs; auto takes the GPU when there is one."""
+
+    def __post_init__(self) -> None:
+        super(EvaluateConfig, self).__post_init__()
+        check(len(self.views) > 0, "--views must name at least one of center, ten")
+        check(self.batch_size > 0, f"--batch-size must be positive, found {self.batch_size}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportConfig:
+    """What the report stage reads and writes."""
+
+    runs: tuple[Path, ...]
+    """Run directories that `alexnet train` and `alexnet evaluate` wrote."""
+    out: Path = Path("results")
+    """Directory for report.md and its figures; an earlier report there is replaced."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DemoConfig:
+    """The tour through all stages on handwritten digits."""
+
+    experiment: Literal["source-2012", "paper"] = "source-2012"
+    """What to train: what the winning code did, or what the text says."""
+    out: Path = Path("runs/demo")
+    """Where pictures, shards, runs and report go; a second start goes on there."""
+    processes: int = 2
+    """Training processes, each a rank."""
+
+    def __post_init__(self) -> None:
+        check(self.processes > 0, f"--processes must be positive, found {self.processes}")
