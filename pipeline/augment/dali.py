@@ -5,7 +5,7 @@ Everything random comes in from outside as a function of (seed, epoch, picture),
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,11 @@ class Graph:
     def on_gpu(self) -> bool:
         """Whether the batches are wanted on a GPU."""
         return self.device.type == "cuda"
+
+    @property
+    def decodes_on_gpu(self) -> bool:
+        """Whether JPEGs are decoded there, too."""
+        return self.on_gpu and not self.raw and self.loading.decoder != "cpu"
 
     def build_constant(self, values: npt.NDArray[np.float32]) -> Any:
         """Values that are the same for every sample, on the device."""
@@ -161,16 +166,17 @@ def build_pipeline(graph: Graph, batch_size: int) -> Pipeline:
 
 
 def is_decodable(graph: Graph, encoded: npt.NDArray[np.uint8]) -> bool:
-    """Whether DALI's decoder makes a picture of the set's size of some bytes, tried alone."""
-    pipeline = build_pipeline(graph, 1)
+    """Whether DALI's decoder for the CPU makes a picture of the set's size of some bytes, tried alone."""
+    alone = replace(graph, device=torch.device("cpu"))  # where no lack of a GPU's memory can be taken for damage
+    pipeline = build_pipeline(alone, 1)
     with pipeline:
         source = fn.external_source(source=lambda: [encoded], batch=True, dtype=types.UINT8, ndim=1)
-        pipeline.set_outputs(fn.decoders.image(source, **describe_decoding(graph)))
+        pipeline.set_outputs(decode(alone, source))
     try:
-        (images,) = pipeline.run()
+        pipeline.run()
     except RuntimeError:
         return False
-    return bool(tuple(images.shape()[0]) == graph.mean_image.shape)
+    return True
 
 
 def build_outputs(graph: Graph, feed: Callable[[int], tuple[Any, ...]]) -> Any:
@@ -209,13 +215,12 @@ def build_views(graph: Graph, fixed: FixedViews, encoded: Any) -> Any:
 
 def describe_decoding(graph: Graph) -> dict[str, Any]:
     """Arguments of every decoder."""
-    mixed = graph.on_gpu and graph.loading.decoder != "cpu"
     options: dict[str, Any] = {
-        "device": "mixed" if mixed else "cpu",
+        "device": "mixed" if graph.decodes_on_gpu else "cpu",
         "output_type": types.RGB,
         "adjust_orientation": False,  # preprocessing decided the orientation once
     }
-    if mixed:
+    if graph.decodes_on_gpu:
         options["hw_decoder_load"] = graph.loading.hw_decoder_load
         options["jpeg_fancy_upsampling"] = True  # as the CPU does; without it 4:2:0 would differ
     return options
@@ -223,18 +228,34 @@ def describe_decoding(graph: Graph) -> dict[str, Any]:
 
 def decode(graph: Graph, encoded: Any) -> Any:
     """Whole pictures on the device, (side, side, 3) uint8."""
-    images = encoded if graph.raw else fn.decoders.image(encoded, **describe_decoding(graph))
+    images = encoded
+    if not graph.raw:
+        images = fn.decoders.image(prove_headers(graph, encoded), **describe_decoding(graph))
     return images.gpu() if graph.on_gpu else images
 
 
 def cut(graph: Graph, encoded: Any, box: Box) -> Any:
-    """Patches on the device, uint8; nothing but the patch is decoded or moved."""
-    start, shape = box
+    """Patches on the device, uint8; a CPU decodes nothing else, nor is anything else moved."""
+    if graph.decodes_on_gpu:  # nvImageCodec 0.9 cannot decode a part on some GPUs (its issue 55)
+        return cut_pixels(decode(graph, encoded), box)
     if graph.raw:
         patch = cut_pixels(encoded, box)
     else:
-        patch = fn.decoders.image_slice(encoded, start=start, shape=shape, axis_names="HW", **describe_decoding(graph))
+        options = {"start": box[0], "shape": box[1], "axis_names": "HW", **describe_decoding(graph)}
+        patch = fn.decoders.image_slice(prove_headers(graph, encoded), **options)
     return patch.gpu() if graph.on_gpu else patch
+
+
+def prove_headers(graph: Graph, encoded: Any) -> Any:
+    """The samples as they are, once each header is known to be sound and to say the set's size.
+
+    The decoder has to wait for this: what DALI 2.4 finds wrong with a header or a patch within the decoder, it raises
+    while the decoder's threads are at work on the rest of the batch, and the process ends more often than not.
+    """
+    height_width = fn.slice(fn.peek_image_shape(encoded, dtype=types.INT32), 0, 2, axes=[0])
+    only = types.Constant(np.zeros((1, 1), np.int32))  # has no other place than (0, 0): all else is an error
+    zero = fn.slice(only, start=height_width - graph.mean_image.shape[0], shape=[1, 1], axes=[0, 1])
+    return encoded[zero[0, 0] :]
 
 
 def cut_pixels(images: Any, box: Box) -> Any:

@@ -16,7 +16,7 @@ from pipeline.distributed import World
 NUM_EPOCHS_KEPT = 2
 """Prefetching crosses the end of an epoch."""
 LEVELS_PER_STEP = 64
-"""Shifts that differ by less than this part of a grey level are the same, for processors round differently."""
+"""A digest sees shifts to this part of a grey level, for processors may round their last bits differently."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,8 +21,8 @@ LOADING = LoadingConfig(num_threads=2)
 TOLERANCE = 1e-4
 """Largest error of a float32 batch, once brought back to the 0-255 scale."""
 RESIZED_TOLERANCE = 255 * 2**-16
-"""The same where patches are resized: DALI keeps places in float32, so those beyond pixel 128 are up to 2**-17 off, which
-moves the weight of two neighbours that may differ by 255, in both directions."""
+"""The same where patches are resized: DALI keeps places in float32, so those beyond pixel 128 are up to 2**-17 off,
+which moves the weights of two neighbours that may differ by 255, in both directions."""
 
 LUMINANCE = np.array([0.299, 0.587, 0.114])
 IMAGENET_MEAN, IMAGENET_STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])

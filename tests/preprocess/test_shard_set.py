@@ -1,21 +1,31 @@
 """Reading a shard set back: what is missing, changed, cut short or swapped is refused in one sentence."""
 
 import json
+import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
+import pipeline.artifacts.shard_set as reading
 from pipeline.artifacts import ShardSet, ShardSetInfo, read_json, read_shard_set, write_json
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 
 
 @pytest.fixture
 def copy(shard_set, tmp_path) -> Path:
     """A copy that a test may break."""
     return Path(shutil.copytree(shard_set.path, tmp_path / "copy"))
+
+
+@pytest.fixture
+def copy_of_few(few_set, tmp_path) -> ShardSet:
+    """A small set that nothing else has open."""
+    return read_shard_set(Path(shutil.copytree(few_set.path, tmp_path / "few")))
 
 
 def edit_dataset(path: Path, **changes) -> None:
@@ -117,6 +127,52 @@ def test_swapped_indexes_are_refused(copy):
     second.write_bytes(content)
     with pytest.raises(InputError, match=r"train-000000\.npy is not the file that dataset\.json describes"):
         read_shard_set(copy).open_split("train")
+
+
+def test_an_index_of_another_set_is_refused(copy, few_set):
+    shutil.copy(few_set.path / "train" / "train-000000.npy", copy / "train" / "train-000000.npy")
+    with pytest.raises(InputError, match=r"train-000000\.npy is not the file that dataset\.json describes: restore it"):
+        read_shard_set(copy).open_split("train")
+
+
+def test_a_tar_that_is_cut_short_while_in_use_still_gives_the_pictures_before_the_cut(copy):
+    split = read_shard_set(copy).open_split("train")
+    expected = split.read(20).tobytes()
+    path, offset, _ = split.locate(25).split(":")
+    os.truncate(path, int(offset) + 100)
+    assert split.read(20).tobytes() == expected
+    for position in (25, 39):
+        place = re.escape(split.locate(position))
+        with pytest.raises(
+            RunError, match=rf"^{place} is cut short, so the shard changed while in use: restore it, or"
+        ):
+            split.read(position)
+    assert split.read(40).size > 0  # of the next shard
+
+
+def test_a_tar_that_has_gone_before_its_first_picture_is_read_is_named(copy):
+    split = read_shard_set(copy).open_split("train")
+    (copy / "train" / "train-000001.tar").unlink()
+    place = re.escape(split.locate(20))
+    with pytest.raises(RunError, match=rf"^{place} cannot be read \(No such file or directory\): restore it, or run"):
+        split.read(20)
+    assert split.read(0).size > 0
+
+
+def test_more_shards_than_may_be_open_are_read_by_closing_others(copy_of_few, monkeypatch):
+    def count_open() -> int:
+        return sum(file.path.startswith(f"{copy_of_few.path}/") for file in psutil.Process().open_files())
+
+    whole = copy_of_few.open_split("train")
+    expected = [whole.read(position).tobytes() for position in range(len(whole))]
+    assert count_open() == len(whole.info.shards) == 4
+    del whole
+    assert count_open() == 0
+    monkeypatch.setattr(reading, "MAX_OPEN_SHARDS", 2)
+    split = copy_of_few.open_split("train")
+    order = np.random.default_rng(0).integers(len(split), size=300).tolist()
+    assert [split.read(position).tobytes() for position in order] == [expected[position] for position in order]
+    assert count_open() == 2
 
 
 def test_a_missing_mean_image_is_refused(copy):
