@@ -13,7 +13,14 @@ import tyro
 
 from pipeline.config import AugmentConfig, ExperimentConfig
 from pipeline.errors import InputError, RunError, check
-from pipeline.experiments import AUGMENTATIONS, EXPERIMENTS, Experiment, get_experiment, get_status
+from pipeline.experiments import (
+    AUGMENTATIONS,
+    EXPERIMENTS,
+    Experiment,
+    get_augmentation,
+    get_experiment,
+    get_status,
+)
 from pipeline.options import (
     AugmentBenchConfig,
     DemoConfig,
@@ -128,6 +135,22 @@ def split_experiment(words: list[str], *, command: str) -> tuple[Experiment, lis
     return get_experiment(words[0]), words[1:]
 
 
+def take_augmentation(config: ExperimentConfig, words: list[str]) -> tuple[ExperimentConfig, list[str]]:
+    """Take `--augmentation NAME` out of the words, and put the augmentation of that name into the configuration.
+
+    Raises:
+        InputError: there is none of that name, or none is named.
+    """
+    flag = "--augmentation"
+    if not any(word == flag or word.startswith(f"{flag}=") for word in words):
+        return config, words
+    split = [part for word in words for part in (word.split("=", 1) if word.startswith(f"{flag}=") else [word])]
+    place = split.index(flag)
+    check(place + 1 < len(split), f"{flag} needs a name: choose one of {', '.join(AUGMENTATIONS)}")
+    config = replace(config, augment=get_augmentation(split[place + 1]))
+    return config, split[:place] + split[place + 2 :]
+
+
 def format_experiments() -> str:
     """The named experiments with claim and source."""
     from tabulate import tabulate
@@ -233,17 +256,19 @@ def start_augment_preview(words: list[str]) -> None:
 def start_train(words: list[str]) -> None:
     """Train an experiment, with any of its fields overridden."""
     experiment, rest = split_experiment(words, command="train")
+    registered, rest = take_augmentation(experiment.config, rest)
 
     @dataclass(frozen=True, kw_only=True)
     class Arguments:
         runtime: Annotated[RuntimeConfig, tyro.conf.arg(name="")]
-        config: Annotated[ExperimentConfig, tyro.conf.arg(name="")] = experiment.config
+        config: Annotated[ExperimentConfig, tyro.conf.arg(name="")] = registered
 
     arguments = parse(
         Arguments,
         rest,
         prog=f"train {experiment.name}",
-        description=f"{experiment.claim} ({experiment.source}). A run with changed values is marked modified.",
+        description=f"{experiment.claim} ({experiment.source}). A run with changed values is marked modified. "
+        f"--augmentation NAME takes another augmentation first: {', '.join(AUGMENTATIONS)}.",
     )
     from pipeline.train.stage import train
 

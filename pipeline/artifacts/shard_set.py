@@ -19,8 +19,8 @@ from pipeline.options import Layout, PackingConfig, Split
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 FORMAT_VERSION = 2
-MAX_OPEN_SHARDS = 500
-"""Below what systems allow a process by default; more are closed and opened again."""
+MAX_OPEN_SHARDS = 200
+"""Of a split: a process opens two, and may open 1,024 files by default; more shards are closed and opened again."""
 WORK_FOLDER = ".work"
 """Where an unfinished shard set keeps its state; gone from a finished one."""
 MEAN_IMAGE = "statistics/mean_image.npy"
@@ -105,7 +105,7 @@ class ShardSet:
     info: ShardSetInfo
 
     def read_mean_image(self) -> npt.NDArray[np.float32]:
-        """Mean of the training pictures: (256, 256, 3) float32, 0-255.
+        """Mean of the training pictures: (side, side, 3) float32, 0-255.
 
         Raises:
             InputError: the file is missing or not the one that belongs to this set.
@@ -254,14 +254,18 @@ class ShardSplit:
         """Encoded bytes of a picture, (num_bytes,) uint8; of a raw set its pixels, (side, side, 3) uint8. Read-only.
 
         Raises:
-            RunError: the shard has gone or become shorter since the split was opened, or its disk fails.
+            RunError: the shard has gone or become shorter since the split was opened.
+            OSError: its disk fails, or too many files are open.
         """
         shard, entry = self._find(position)
         size = math.prod(self._raw_shape) if self._raw_shape else int(entry["size"])
         try:
             content = self._open_shard(shard).read(size, int(entry["offset"]) + int(entry["size"]) - size)
+        except FileNotFoundError as error:
+            raise RunError(f"{self._paths[shard]} is gone, so the set changed while in use: {REPAIR_ADVICE}") from error
         except OSError as error:
-            raise RunError(f"{self.locate(position)} cannot be read ({error.strerror}): {REPAIR_ADVICE}") from error
+            error.filename = str(self._paths[shard])
+            raise
         if len(content) != size:
             raise RunError(f"{self.locate(position)} is cut short, so the shard changed while in use: {REPAIR_ADVICE}")
         return np.frombuffer(content, np.uint8).reshape(self._raw_shape or (size,))

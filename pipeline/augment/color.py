@@ -38,7 +38,6 @@ def build_color_statistics(measured: ColorComponents, config: AugmentConfig) -> 
         mean, std = np.array(paper.IMAGENET_MEAN) * MAX_PIXEL, np.array(paper.IMAGENET_STD) * MAX_PIXEL
         eigenvalues = tuple(value * MAX_PIXEL**2 for value in paper.IMAGENET_EIGENVALUES)
         eigenvectors = paper.IMAGENET_EIGENVECTORS
-        covariance = np.array(eigenvectors) * eigenvalues @ np.array(eigenvectors).T
     if config.gray:
         weights = np.array(paper.LUMINANCE_WEIGHTS)
         mean, std = weights @ mean[:, None], np.sqrt(weights @ covariance @ weights)[None]

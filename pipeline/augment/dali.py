@@ -1,4 +1,4 @@
-"""The DALI graph, one for training and evaluation, CPU and GPU. Nothing else of the pipeline imports DALI.
+"""The DALI graph, one for training and evaluation, CPU and GPU. Nothing else but a benchmark imports DALI.
 
 Everything random comes in from outside as a function of (seed, epoch, picture), so the graph itself draws nothing.
 """
@@ -69,6 +69,13 @@ class Graph:
         """Whether JPEGs are decoded there, too."""
         return self.on_gpu and not self.raw and self.loading.decoder != "cpu"
 
+    def build_empty_batch(self) -> Tensor:
+        """A training batch without pictures."""
+        side = self.config.input_pixels
+        memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
+        images = torch.empty((0, self.config.num_channels, side, side), dtype=self.dtype, device=self.device)
+        return images.contiguous(memory_format=memory_format)
+
     def build_constant(self, values: npt.NDArray[np.float32]) -> Any:
         """Values that are the same for every sample, on the device."""
         return types.Constant(values, device="gpu" if self.on_gpu else "cpu")
@@ -94,15 +101,17 @@ class BatchStream:
             read_batch: batch by number; at most `batch_size` samples.
             batch_size: largest batch.
         """
-        self._graph, self._read_batch, self._batch_size = graph, read_batch, batch_size
+        self.graph, self._read_batch, self._batch_size = graph, read_batch, batch_size
         self._build()
 
     def _build(self) -> None:
         self._first = self._num_batches = 0
+        self._pipeline = build_pipeline(
+            self.graph, self._batch_size
+        )  # in place of one that may still read what is kept
         self._kept: deque[tuple[Any, ...]] = deque(maxlen=NUM_BATCHES_KEPT)
-        self._pipeline = build_pipeline(self._graph, self._batch_size)
         with self._pipeline:
-            self._pipeline.set_outputs(build_outputs(self._graph, self._feed))
+            self._pipeline.set_outputs(build_outputs(self.graph, self._feed))
         self._pipeline.build()
         self._is_reset = True
 
@@ -113,7 +122,7 @@ class BatchStream:
         fed: tuple[Any, ...] = (list(samples),)
         if draws is not None:
             fed += (draws.starts, draws.mirrors, draws.offsets, draws.divisors)
-            fed += (draws.shapes,) * (self._graph.config.crop == "resized")
+            fed += (draws.shapes,) * (self.graph.config.crop == "resized")
         self._kept.append(fed)
         return fed
 
@@ -125,7 +134,7 @@ class BatchStream:
         """
         self._drain()
         self._first, self._num_batches, self._is_reset = first, end - first, False
-        stream = torch.cuda.current_stream(self._graph.device) if self._graph.on_gpu else None
+        stream = torch.cuda.current_stream(self.graph.device) if self.graph.on_gpu else None
         while True:
             try:
                 (output,) = self._pipeline.run(stream)
@@ -135,8 +144,8 @@ class BatchStream:
             except RuntimeError:
                 self._build()  # DALI calls a pipeline that failed invalid
                 raise
-            images = from_dlpack(output.as_tensor()).to(self._graph.dtype)
-            yield images.movedim(-1, -3) if self._graph.channels_last else images
+            images = from_dlpack(output.as_tensor()).to(self.graph.dtype)
+            yield images.movedim(-1, -3) if self.graph.channels_last else images
 
     def _reset(self) -> None:
         self._pipeline.reset()
@@ -165,13 +174,19 @@ def build_pipeline(graph: Graph, batch_size: int) -> Pipeline:
     )
 
 
-def is_decodable(graph: Graph, encoded: npt.NDArray[np.uint8]) -> bool:
-    """Whether DALI's decoder for the CPU makes a picture of the set's size of some bytes, tried alone."""
+def is_decodable(
+    graph: Graph, encoded: npt.NDArray[np.uint8], start: npt.NDArray[np.int32], shape: npt.NDArray[np.int32]
+) -> bool:
+    """Whether DALI's decoder for the CPU takes a picture of the set's size, tried alone.
+
+    It is tried with as much as the graph decodes: a patch, from `start` (2,) and of `shape` (2,), or on a GPU all.
+    """
     alone = replace(graph, device=torch.device("cpu"))  # where no lack of a GPU's memory can be taken for damage
     pipeline = build_pipeline(alone, 1)
     with pipeline:
         source = fn.external_source(source=lambda: [encoded], batch=True, dtype=types.UINT8, ndim=1)
-        pipeline.set_outputs(decode(alone, source))
+        box = (start.tolist(), shape.tolist())
+        pipeline.set_outputs(decode(alone, source) if graph.decodes_on_gpu else cut(alone, source, box))
     try:
         pipeline.run()
     except RuntimeError:

@@ -16,15 +16,15 @@ from pipeline.errors import RunError
 
 @dataclass(kw_only=True, slots=True)
 class Damage:
-    """The pictures of one split that were found damaged, by position, each with a sentence that names it."""
+    """The pictures of one split that were found damaged, by position, each with a sentence that names it.
+
+    A picture may be sound in one patch and not in another, for a CPU decodes no more than the patch. What is left out
+    therefore depends on the patch alone, and not on what happened before.
+    """
 
     split: ShardSplit
     graph: Graph
     found: dict[int, str] = field(default_factory=dict)
-
-    def select_sound(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Indices into `positions` of the pictures that are not known to be damaged."""
-        return np.flatnonzero(~np.isin(positions, list(self.found)))
 
     def describe(self) -> list[DamagedImage]:
         """What was found, for the run directory."""
@@ -33,29 +33,56 @@ class Damage:
             for position, sentence in sorted(self.found.items())
         ]
 
-    def search(self, positions: npt.NDArray[np.int64]) -> bool:
-        """Look for damaged pictures in a batch that could not be decoded, and say each on standard error.
+    def search(
+        self,
+        positions: npt.NDArray[np.int64],
+        starts: npt.NDArray[np.int32],
+        shapes: npt.NDArray[np.int32],
+        error: RuntimeError,
+    ) -> npt.NDArray[np.int64]:
+        """Find the pictures over which DALI lost a batch, and say each on standard error, once.
+
+        Args:
+            positions: (N,) of the batch.
+            starts: (N, 2) top and left of what is decoded of each.
+            shapes: (N, 2) height and width of it.
+            error: what DALI said.
 
         Returns:
-            Whether any was found.
+            Indices into `positions`, at least one.
 
         Raises:
-            RunError: there are some, and they are not to be left out.
+            RunError: there are damaged pictures, and they are not to be left out; or only a GPU cannot decode them.
+            RuntimeError: DALI's error is about something else.
         """
         if self.graph.raw:
-            return False  # there is nothing to decode
-        suspects = positions[self.select_sound(positions)].tolist()
-        damaged = [position for position in suspects if not is_decodable(self.graph, self.split.read(position))]
-        for position in damaged:
-            sentence = f"{self.split.locate(position)} cannot be decoded ({self._explain(position)})"
-            if self.graph.loading.on_damaged == "stop":
-                raise RunError(
-                    f"{sentence}, so the shard was damaged after it was written: see `alexnet preprocess verify` and "
-                    "`repair`, or go on without such pictures by --on-damaged skip"
-                )
+            raise error  # there is nothing to decode
+        damaged = [
+            index
+            for index, (position, start, shape) in enumerate(zip(positions.tolist(), starts, shapes, strict=True))
+            if not is_decodable(self.graph, self.split.read(position), start, shape)
+        ]
+        if not damaged and self.graph.decodes_on_gpu:
+            raise RunError(
+                f"the GPU cannot decode a batch that the CPU can, with {self.split.locate(int(positions[0]))} first in "
+                f"it ({str(error).strip().splitlines()[-1]}): take --decoder cpu"
+            )
+        if not damaged:
+            raise error
+        for position in positions[damaged].tolist():
+            self._report(position)
+        return np.array(damaged)
+
+    def _report(self, position: int) -> None:
+        sentence = f"{self.split.locate(position)} cannot be decoded ({self._explain(position)})"
+        if self.graph.loading.on_damaged == "stop":
+            raise RunError(
+                f"{sentence}, so the shard was damaged after it was written: see `alexnet preprocess verify` and "
+                "`repair`, or go on without such pictures by --on-damaged skip"
+            )
+        if position not in self.found:
             self.found[position] = sentence
             print(f"augment: {sentence}: left out", file=sys.stderr, flush=True)
-        return len(damaged) > 0
 
     def _explain(self, position: int) -> str:
         """Why, in Pillow's words, which are for people."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pipeline.config import AugmentConfig
 
 Views = Literal["center", "ten"]
-NUM_TRIES = 10
+NUM_TRIES = 10  # torchvision's
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,22 +52,25 @@ def sample_boxes(
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Draw boxes of random area and aspect at random places, as torchvision's `RandomResizedCrop` does.
 
-    A box that does not fit is drawn again; the whole picture stands for one that did not fit ten times.
+    A box that does not fit is drawn again; one that did not fit ten times is the largest in the middle whose aspect is
+    allowed, mostly the whole picture.
 
     Returns:
         Starts (N, 2) int32 top and left, and shapes (N, 2) int32 height and width, in pixels.
     """
-    shapes = np.full((num_draws, 2), image_pixels, np.int32)
+    narrowest, widest = config.aspect_range
+    largest = np.rint(image_pixels * np.minimum(1, [1 / narrowest, widest]))  # height and width
+    shapes = np.tile(largest.astype(np.int32), (num_draws, 1))
     missing = np.arange(num_draws)
     for _ in range(NUM_TRIES):
         areas = generator.uniform(*config.area_range, len(missing)) * image_pixels**2
-        narrow, wide = np.log(config.aspect_range)
-        aspects = np.exp(generator.uniform(narrow, wide, len(missing)))
+        aspects = np.exp(generator.uniform(np.log(narrowest), np.log(widest), len(missing)))
         drawn = np.rint(np.sqrt(np.stack([areas / aspects, areas * aspects], axis=1))).astype(np.int32)
         fits = (drawn >= 1).all(axis=1) & (drawn <= image_pixels).all(axis=1)
         shapes[missing[fits]] = drawn[fits]
         missing = missing[~fits]
     starts = generator.integers(image_pixels - shapes + 1, dtype=np.int32)
+    starts[missing] = (image_pixels - shapes[missing]) // 2
     return starts, shapes
 
 

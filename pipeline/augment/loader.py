@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.artifacts import ShardSet, Split
+from pipeline.artifacts import ShardSet, ShardSplit, Split
 from pipeline.augment.color import build_color_statistics
 from pipeline.augment.dali import BatchStream, FixedViews, Graph, Samples
 from pipeline.augment.damage import Damage
@@ -82,6 +82,7 @@ class TrainLoader:
         )
         graph = build_graph(shard_set, config, loading, world, batch_format)
         self.damage = Damage(split=self.split, graph=graph)
+        self._left_out: dict[int, npt.NDArray[np.int64]] = {}  # by step, indices into this rank's part of the batch
         self._stream = BatchStream(graph, self._read_batch, batch_size=self.sampler.batch_size)
 
     @property
@@ -89,23 +90,13 @@ class TrainLoader:
         """Global batches of an epoch."""
         return self.sampler.steps_per_epoch
 
-    def _select_sound(self, step: int) -> npt.NDArray[np.int64]:
-        """Indices into the batch of a step of the pictures that are not known to be damaged."""
-        positions = self.sampler.select(step)
-        sound = self.damage.select_sound(positions)
-        if len(sound) == 0:
-            raise RunError(
-                f"each of the {len(positions)} pictures of a batch is damaged, {self.split.locate(int(positions[0]))} "
-                "first: see `alexnet preprocess verify` and `repair`"
-            )
-        return sound
+    def _find_sound(self, step: int) -> npt.NDArray[np.int64]:
+        """Indices into the batch of a step of the pictures that are not left out."""
+        return np.setdiff1d(np.arange(self.sampler.batch_size), self._left_out.get(step, np.empty(0, np.int64)))
 
     def _read_batch(self, step: int) -> Samples:
-        sound = self._select_sound(step)
-        positions = self.sampler.select(step)[sound]
-        draws = self.sampler.draw(step)
-        if len(sound) < self.sampler.batch_size:
-            draws = draws.take(sound)
+        sound = self._find_sound(step)
+        positions, draws = self.sampler.select(step)[sound], self.sampler.draw(step).take(sound)
         return [self.split.read(int(position)) for position in positions], draws
 
     def run(self, first_step: int, last_step: int) -> Iterator[Batch]:
@@ -115,18 +106,26 @@ class TrainLoader:
             RunError: a picture cannot be decoded, and such are not to be left out.
         """
         step = first_step
+        self._left_out.clear()
         while step < last_step:
+            if len(self._find_sound(step)) == 0:
+                yield self._join(step, self._stream.graph.build_empty_batch())
+                step += 1
+                continue
             try:
                 for images in self._stream.run(step, last_step):
-                    positions = self.sampler.select(step)
-                    sound = self._select_sound(step)
-                    yield _join(images, self.split.labels, positions[sound], len(positions) - len(sound))
+                    yield self._join(step, images)
                     step += 1
             except RunError:
                 raise
-            except RuntimeError:
-                if not self.damage.search(self.sampler.select(step)):
-                    raise
+            except RuntimeError as error:
+                positions, draws = self.sampler.select(step), self.sampler.draw(step)
+                self._left_out[step] = self.damage.search(positions, draws.starts, draws.shapes, error)
+
+    def _join(self, step: int, images: Tensor) -> Batch:
+        sound = self._find_sound(step)
+        positions = self.sampler.select(step)[sound]
+        return join_batch(images, self.split, positions, num_skipped=self.sampler.batch_size - len(sound))
 
 
 class EvaluationLoader:
@@ -178,14 +177,24 @@ class EvaluationLoader:
         while number < len(self):
             try:
                 for images in self._stream.run(number, len(self)):
-                    yield _join(images, self.split.labels, self._select(number), 0)
+                    yield join_batch(images, self.split, self._select(number))
                     number += 1
             except RunError:
                 raise
-            except RuntimeError:
-                if not self.damage.search(self._select(number)):
-                    raise
-                self._share = self._share[self.damage.select_sound(self._share)]  # later batches move up
+            except RuntimeError as error:
+                positions = self._select(number)
+                starts, shapes = (np.tile(value, (len(positions), 1)) for value in self._find_decoded_part())
+                damaged = positions[self.damage.search(positions, starts, shapes, error)]
+                self._share = np.setdiff1d(self._share, damaged)  # later pictures move up
+
+    def _find_decoded_part(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Start (2,) and shape (2,) of what is decoded of each picture: the only view, or all of it."""
+        graph = self._stream.graph
+        assert graph.fixed is not None
+        if len(graph.fixed.views) > 1:
+            return np.zeros(2, np.int32), np.array(graph.mean_image.shape[:2], np.int32)
+        (view,) = graph.fixed.views
+        return np.array([view.top, view.left], np.int32), np.full(2, graph.config.crop_pixels, np.int32)
 
 
 def build_graph(
@@ -237,6 +246,7 @@ def check_crops_fit(shard_set: ShardSet, config: AugmentConfig) -> None:
     )
 
 
-def _join(images: Tensor, labels: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], num_skipped: int) -> Batch:
-    chosen = torch.from_numpy(labels[positions]).to(images.device, non_blocking=True)
-    return Batch(images=images, labels=chosen, positions=positions, num_skipped=num_skipped)
+def join_batch(images: Tensor, split: ShardSplit, positions: npt.NDArray[np.int64], *, num_skipped: int = 0) -> Batch:
+    """A batch with its labels, on the device of its images."""
+    labels = torch.from_numpy(split.labels[positions]).to(images.device, non_blocking=True)
+    return Batch(images=images, labels=labels, positions=positions, num_skipped=num_skipped)

@@ -67,6 +67,12 @@ class AugmentConfig:
             f"--augment.gray leaves no colours to shift, found --augment.color-scale {self.color_scale}: take none",
         )
 
+        check(
+            not (self.gray and self.statistics == "imagenet" and self.pixel_scale == "std"),
+            "--augment.gray: nobody has published the deviation of ImageNet's luminance: take --augment.statistics "
+            "measured or a number as --augment.pixel-scale",
+        )
+
     @property
     def input_pixels(self) -> int:
         """Height and width of what the network sees."""

@@ -1,5 +1,6 @@
 """The evaluate stage: a run's newest checkpoint on a split, counted exactly over all ranks, predictions kept."""
 
+import gc
 import io
 from dataclasses import replace
 from pathlib import Path
@@ -53,9 +54,11 @@ def evaluate(config: EvaluateConfig) -> list[EvaluationRecord]:
         records = []
         for views in config.views:
             path = run.predictions / f"{config.split}-{views}-step-{checkpoint.step}.json"
-            if broadcast_from_main(path.is_file()):
-                records.append(read_json(path, EvaluationRecord))
+            known = broadcast_from_main(read_json(path, EvaluationRecord) if path.is_file() else None)
+            if known is not None and known.num_skipped == 0:  # what was damaged may have been repaired
+                records.append(known)
             else:
+                gc.collect()  # a loader and its pipeline refer to each other, and would stay beside the next ones
                 record, predictions = measure(config, views, checkpoint, network, shard_set, world)
                 records.append(record)
                 if world.is_main:
@@ -165,6 +168,7 @@ def journal_record(run: RunDirectory, record: EvaluationRecord, checkpoint: Chec
             f"{record.split}/{record.views}_top1_error": record.top1_error,
             f"{record.split}/{record.views}_top5_error": record.top5_error,
             f"{record.split}/{record.views}_log_loss": record.log_loss,
+            f"{record.split}/{record.views}_skipped_images": record.num_skipped,
         },
     )
 

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from tabulate import tabulate
 
 from pipeline.artifacts import write_json
@@ -43,6 +44,17 @@ def read_origin(device: str) -> Origin:
         device=device,
         tools=read_tool_versions(),
     )
+
+
+def name_device(device: torch.device) -> str:
+    """The GPU's name, or `cpu`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def wait_for_device(device: torch.device) -> None:
+    """Until the GPU has done what it was given, if there is one."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def write_record(folder: Path, name: str, origin: Origin, record: object) -> Path:

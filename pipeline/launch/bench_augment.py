@@ -1,5 +1,6 @@
 """How fast training batches are loaded: beside the peers with the same work, and what each option does."""
 
+import gc
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,15 +15,14 @@ from pipeline.artifacts import ShardSet, read_shard_set, write_bytes
 from pipeline.distributed import World, join_world
 from pipeline.errors import check
 from pipeline.experiments import get_experiment
-from pipeline.launch.bench import read_origin, write_record
+from pipeline.launch.bench import name_device, read_origin, wait_for_device, write_record
 from pipeline.launch.loader_peers import PREFETCHED_PER_WORKER, start_server
 from pipeline.launch.loader_rates import AugmentBenchRecord, Rates, format_page, judge, summarize
 from pipeline.launch.loader_variants import EXPERIMENT, LOADERS, Setting, Stored, Variant, build_variants
-from pipeline.launch.noise import write_noise
-from pipeline.options import AugmentBenchConfig, PreprocessConfig, count_cores_per_rank
-from pipeline.preprocess.stage import preprocess
+from pipeline.launch.noise import pack_noise
+from pipeline.options import AugmentBenchConfig, count_cores_per_rank
 
-NUM_NOISE_PICTURES, VAL_FRACTION = 1000, 0.1
+NUM_NOISE_PICTURES = 1000
 
 
 def bench_augment(config: AugmentBenchConfig) -> AugmentBenchRecord:
@@ -35,7 +35,7 @@ def bench_augment(config: AugmentBenchConfig) -> AugmentBenchRecord:
     with tempfile.TemporaryDirectory() as folder, join_world(config.device) as world:
         check(world.world_size == 1, f"bench times one process, found {world.world_size}: start it without torchrun")
         on_gpu = world.device.type == "cuda"
-        origin = read_origin(torch.cuda.get_device_name(world.device) if on_gpu else "cpu")
+        origin = read_origin(name_device(world.device))
         shard_sets = gather_shard_sets(config, Path(folder))
         variants = build_variants(
             list(shard_sets),
@@ -67,14 +67,7 @@ def gather_shard_sets(config: AugmentBenchConfig, folder: Path) -> dict[Stored, 
         InputError: a set is missing, or the two do not hold the same training pictures in the same order.
     """
     if config.data is None:
-        write_noise(folder / "pictures", NUM_NOISE_PICTURES)
-        for stored in ("jpeg", "raw"):
-            preprocess(
-                PreprocessConfig(
-                    source=folder / "pictures", out=folder / stored, encoding=stored, val_fraction=VAL_FRACTION
-                )
-            )
-        return {"jpeg": read_shard_set(folder / "jpeg"), "raw": read_shard_set(folder / "raw")}
+        return {stored: read_shard_set(pack_noise(folder, NUM_NOISE_PICTURES, stored)) for stored in ("jpeg", "raw")}
     jpeg = read_shard_set(config.data)
     found = jpeg.info.packing.encoding
     check(found in ("jpeg", "jpeg-420"), f"--data {config.data} is stored as {found}, expected JPEG: pass such a set")
@@ -128,22 +121,20 @@ def time_variants(
 def time_turn(batches: Iterator[object], variant: Variant, seconds: float, world: World) -> float:
     """Images per second of one turn, the device's work included; `batches` ends with it."""
     num_steps = 0
-    with closing(batches):  # type: ignore[type-var]  # all are generators
-        for _ in range(2 + PREFETCHED_PER_WORKER * variant.loading.num_threads):
-            next(batches)  # until what was prepared before anybody asked is gone
-        wait_for_device(world)
-        begin = time.perf_counter()
-        while time.perf_counter() - begin < seconds:
-            next(batches)
-            num_steps += 1
-        wait_for_device(world)
-        return num_steps * variant.batch_size / (time.perf_counter() - begin)
-
-
-def wait_for_device(world: World) -> None:
-    """Until the GPU has done what it was given, if there is one."""
-    if world.device.type == "cuda":
-        torch.cuda.synchronize(world.device)
+    try:
+        with closing(batches):  # type: ignore[type-var]  # all are generators
+            for _ in range(2 + PREFETCHED_PER_WORKER * variant.loading.num_threads):
+                next(batches)  # until what was prepared before anybody asked is gone
+            wait_for_device(world.device)
+            begin = time.perf_counter()
+            while time.perf_counter() - begin < seconds:
+                next(batches)
+                num_steps += 1
+            wait_for_device(world.device)
+            return num_steps * variant.batch_size / (time.perf_counter() - begin)
+    finally:
+        del batches
+        gc.collect()  # a loader and its pipeline refer to each other, and would keep threads and memory
 
 
 def describe_pictures(config: AugmentBenchConfig, shard_sets: Mapping[Stored, ShardSet]) -> str:

@@ -103,7 +103,7 @@ def format_page(record: AugmentBenchRecord) -> str:
             f"\n## Beside the peers, batches of {shared.batch_size}, {shared.num_threads} threads or processes\n",
             format_rates(beside),
             "",
-            *(f"- *{name}*: {loader.description}." for name, loader in LOADERS.items()),
+            *(f"- *{name}*: {LOADERS[name].description}." for name in dict.fromkeys(t.variant for t in beside)),
             "\n## This loader's options\n",
             format_rates(ours),
             "",
@@ -120,7 +120,7 @@ def describe_run(record: AugmentBenchRecord) -> str:
         f"`{origin.command}`, commit {commit}, {origin.device}, {origin.machine}; {tools}.\n\n"
         f"{record.pictures}. The work is that of `{EXPERIMENT}`: random patch, mirrored or not, less the mean image's "
         "centre, colours shifted, divided; float32 batches on the device. All loaders took turns, "
-        f"{record.num_rounds} rounds of {record.seconds:g} s each; rates and ratios are medians over the rounds."
+        f"{record.num_rounds} of {record.seconds:g} s each; rates and ratios are medians over the rounds."
     )
 
 

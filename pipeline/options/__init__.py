@@ -1,4 +1,4 @@
-"""What must not change numbers: what each command reads, writes and may use."""
+"""What must not change numbers, unless data are damaged: what each command reads, writes and may use."""
 
 from pipeline.options.bench import AugmentBenchConfig, PreprocessBenchConfig, TrainBenchConfig
 from pipeline.options.loading import Decoder, Device, LoadingConfig, Split, count_cores_per_rank

@@ -12,6 +12,7 @@ Split = Literal["train", "val", "test"]
 Decoder = Literal["auto", "cpu", "mixed"]
 
 MAX_DEFAULT_THREADS = 16
+"""So that one process does not take all of a large node."""
 
 
 def count_cores_per_rank() -> int:
@@ -22,14 +23,14 @@ def count_cores_per_rank() -> int:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadingConfig:
-    """How batches are loaded, which changes their speed and never their content, but for what is damaged."""
+    """How batches are loaded; all but damaged pictures, and the rounding of decoders, stay as they are."""
 
     num_threads: int = count_cores_per_rank()
     """Threads that decode and augment, per rank."""
     decoder: Decoder = "auto"
     """Where JPEGs are decoded: cpu, mixed (on the GPU, helped by the CPU), or auto, which is mixed on a GPU."""
     hw_decoder_load: float = 0.65
-    """Share of the JPEGs that go to the GPU's own JPEG engine, where it has one."""
+    """Share of the JPEGs that go to the GPU's own JPEG engine, where it has one; DALI's default."""
     on_damaged: Literal["stop", "skip"] = "stop"
     """What to do about a picture that cannot be decoded: stop, or leave it out, count it and write it down."""
 

@@ -56,7 +56,7 @@ class PreviewConfig(LoadingConfig):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RuntimeConfig(LoadingConfig):
-    """Everything that must not change numbers."""
+    """Everything that must not change numbers, unless data are damaged."""
 
     data: Path
     """Shard set: the directory that `alexnet preprocess` wrote."""

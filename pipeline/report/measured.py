@@ -24,7 +24,7 @@ class MeasuredRun:
     val_top1_errors: tuple[tuple[float, float], ...]
     train_losses: tuple[tuple[float, float], ...]
     seconds: float  # in training steps alone, whatever lay between them
-    num_skipped: int  # times that training left out a damaged picture
+    num_skipped: int  # times that training, or validation within it, left out a damaged picture
 
     @property
     def num_epochs(self) -> float:
@@ -60,7 +60,11 @@ def read_run(path: Path) -> MeasuredRun:
         val_top1_errors=tuple((entry.epoch, value) for entry, value in journal.read_metric("val/top1_error")),
         train_losses=tuple((entry.epoch, value) for entry, value in journal.read_metric("train/loss")),
         seconds=sum(value for _, value in journal.read_metric("perf/seconds")),
-        num_skipped=round(sum(value for _, value in journal.read_metric("data/skipped_images"))),
+        num_skipped=sum(
+            round(value)
+            for key in ("data/skipped_images", "val/skipped_images")
+            for _, value in journal.read_metric(key)
+        ),
     )
 
 

@@ -68,7 +68,9 @@ def run_epochs(trainer: Trainer) -> None:
                 )
             trainer.val_top1_errors += (counts.top1_error,)
         damaged = [*trainer.train_loader.damage.describe(), *trainer.val_loader.damage.describe()]
-        record_damage(trainer.run, gather_to_main(damaged))
+        found = gather_to_main(damaged)
+        if trainer.world.is_main:
+            record_damage(trainer.run, found)
         if trainer.world.is_main:
             _record_epoch(trainer, rates, f"mean training loss {loss:.3f}, {rate:.0f} images/s", counts)
 
@@ -136,6 +138,7 @@ def _record_epoch(trainer: Trainer, rates: Rates, training: str, counts: ErrorCo
     epoch = trainer.step / trainer.steps_per_epoch
     said = f"train: epoch {epoch:g}, step {trainer.step}: {training}"
     if counts is not None:
+        num_skipped = len(trainer.val_loader.split) - counts.num_images
         Journal(trainer.run.journal).append(
             step=trainer.step,
             epoch=epoch,
@@ -143,9 +146,11 @@ def _record_epoch(trainer: Trainer, rates: Rates, training: str, counts: ErrorCo
                 "val/loss": counts.log_loss,
                 "val/top1_error": counts.top1_error,
                 "val/top5_error": counts.top5_error,
+                "val/skipped_images": num_skipped,
             },
         )
         said += f", validation top-1 error {counts.top1_error:.2%}, top-5 error {counts.top5_error:.2%}"
+        said += f" ({num_skipped:,} damaged left out)" if num_skipped else ""
     write_kernels(trainer)
     path = write_checkpoint(
         trainer.run.checkpoints,

@@ -128,7 +128,7 @@ def check_draws(loader: TrainLoader, step: int, digest: str, whose: str) -> None
     check(
         loader.sampler.compute_digest(step) == digest,
         f"with NumPy {np.__version__} here, order and draws of epoch {step // loader.steps_per_epoch} are not those of "
-        f"{whose}: use the commit and the NumPy that config.json names, the same on all nodes",
+        f"{whose}: all nodes and all starts of a run need the same commit and the same NumPy",
     )
 
 

@@ -70,10 +70,15 @@ def test_places_are_uniform_and_independent():
     assert stats.chisquare(np.bincount(crops.mirrors, minlength=2)).pvalue > SIGNIFICANT
 
 
-def test_the_whole_picture_stands_for_boxes_that_never_fit():
-    crops = sample(500, area_range=(1.0, 1.0), aspect_range=(2.0, 2.0))
-    assert (crops.starts == 0).all()
-    assert (crops.shapes == 256).all()
+@pytest.mark.parametrize("aspect_range", [(0.75, 4 / 3), (2.0, 3.0), (0.3, 0.4)])
+def test_the_largest_box_in_the_middle_stands_for_those_that_never_fit_as_in_torchvision(aspect_range):
+    area_range = (0.9999, 1.0)
+    peer = v2.RandomResizedCrop(224, scale=area_range, ratio=aspect_range)
+    expected = {tuple(peer.make_params([torch.empty(3, 256, 256)]).values()) for _ in range(20)}
+    crops = sample(500, area_range=area_range, aspect_range=aspect_range)
+    found = {tuple(row) for row in np.hstack([crops.starts, crops.shapes]).tolist()}
+    assert len(expected) == 1
+    assert found == expected
 
 
 def test_a_box_that_fits_rarely_is_drawn_again_ten_times():

@@ -75,7 +75,7 @@ def test_shifts_are_functions_of_seed_and_epoch_and_vanish_at_std_0(components):
     assert (sample_color_shifts(5, axes, std=0.0, seed=0, epoch=0) == 0).all()
 
 
-def test_published_statistics_are_those_of_imagenet_on_255_and_luminance_sees_their_correlations(components):
+def test_published_statistics_are_those_of_imagenet_on_255(components):
     published = build_color_statistics(components, AugmentConfig(statistics="imagenet"))
     np.testing.assert_allclose(published.mean, [123.675, 116.28, 103.53])
     np.testing.assert_allclose(published.std, [58.395, 57.12, 57.375])
@@ -85,9 +85,6 @@ def test_published_statistics_are_those_of_imagenet_on_255_and_luminance_sees_th
     config = AugmentConfig(statistics="imagenet", gray=True, color_scale="none")
     gray = build_color_statistics(components, config)
     np.testing.assert_allclose(gray.mean, [0.299 * 123.675 + 0.587 * 116.28 + 0.114 * 103.53])
-    vectors = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
-    along = np.array([0.299, 0.587, 0.114]) @ vectors
-    np.testing.assert_allclose(gray.std, [255 * np.sqrt(along**2 @ [0.2175, 0.0188, 0.0045])])
 
 
 def test_luminance_has_the_deviation_that_the_covariance_gives_it(components):

@@ -29,6 +29,7 @@ from augment_sets import (
 
 from pipeline.artifacts import ShardSet
 from pipeline.augment.draws import TrainSampler
+from pipeline.config import AugmentConfig
 from pipeline.errors import RunError
 from pipeline.options import LoadingConfig
 
@@ -119,18 +120,48 @@ def test_a_rank_without_damage_is_not_touched(sound_set, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("step", [0, 3])
-def test_a_batch_of_nothing_but_damaged_pictures_stops(sound_set, tmp_path, step):
+def test_a_batch_of_nothing_but_damaged_pictures_is_empty(sound_set, tmp_path, step):
     setting = Setting(loading=SKIP)
-    sampler = build_train(sound_set, setting).sampler
+    sound = build_train(sound_set, setting)
     shard_set = copy_set(sound_set, tmp_path / "set")
-    harm(shard_set, "train", sampler.select(step))
+    harm(shard_set, "train", sound.sampler.select(step))
     loader = build_train(shard_set, setting)
-    first = re.escape(loader.split.locate(int(sampler.select(step)[0])))
-    for _ in range(2):  # found now, and known then
-        with pytest.raises(
-            RunError, match=rf"^each of the 8 pictures of a batch is damaged, {first} first: see [^\n]+$"
-        ):
-            list(loader.run(0, STEPS_PER_EPOCH))
+    expected = list(sound.run(0, STEPS_PER_EPOCH))
+    for _ in range(2):
+        batches = list(loader.run(0, STEPS_PER_EPOCH))
+        empty = batches.pop(step)
+        assert (empty.images.shape, empty.images.dtype) == ((0, 3, CROP, CROP), torch.float32)
+        assert (len(empty.labels), len(empty.positions), empty.num_skipped) == (0, 0, BATCH_SIZE)
+        for batch, whole in zip(batches, expected[:step] + expected[step + 1 :], strict=True):
+            assert torch.equal(batch.images, whole.images)
+
+
+def test_what_is_left_out_depends_on_the_patch_and_not_on_ranks_or_restarts(tmp_path):
+    # A CPU decodes no more than the patch, so a picture without its lower half is sound where that is not asked for.
+    shard_set = pack_set(tmp_path, num_train=16, num_val=1, pixels=256)
+    for position in range(0, 16, 2):
+        size = len(shard_set.open_split("train").read(position))
+        overwrite(shard_set, "train", position, bytes(size // 2), skip=size // 2)
+    config = AugmentConfig(crop_pixels=64, num_offsets=193)
+
+    def load(first: int, world_size: int) -> set[tuple[int, int]]:
+        ranks = [
+            Setting(config=config, batch_size=8, rank=rank, world_size=world_size, loading=SKIP)
+            for rank in range(world_size)
+        ]
+        return {
+            (step, position)
+            for setting in ranks
+            for step, batch in enumerate(build_train(shard_set, setting).run(first, 12), first)
+            for position in batch.positions.tolist()
+        }
+
+    alone = load(0, 1)
+    times = [sum(position == one for _, one in alone) for position in range(16)]
+    assert times[1::2] == [6] * 8
+    assert any(0 < count < 6 for count in times[::2])
+    assert load(0, 2) == load(0, 4) == alone
+    assert load(5, 1) == load(5, 2) == {(step, position) for step, position in alone if step >= 5}
 
 
 EVALUATION_CASES = {

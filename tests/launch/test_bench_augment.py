@@ -127,7 +127,7 @@ def test_the_page_says_which_goal_was_reached_and_which_was_missed():
     assert re.search(r"\| at least 0.95 × DALI alone +\| 0.91 +\| \*\*missed\*\* +\|", page)
     assert re.search(r"\| DALI alone +\| jpeg .*\| 330 +\| 165–330 +\| 1.10 × this loader, jpeg \|", page)
     assert f"commit {'0' * 12} + changes" in page
-    assert "5 rounds of 1.5 s each" in page
+    assert "took turns, 5 of 1.5 s each" in page
 
 
 def test_a_turn_warms_up_first_and_ends_its_loader():

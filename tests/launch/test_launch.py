@@ -78,7 +78,13 @@ def test_bench_writes_numbers_with_command_commit_and_machine(shard_set: ShardSe
     record = json.loads(path.read_text())
     assert record["origin"]["command"].startswith("alexnet bench train --data=")
     assert record["origin"]["commit"] == read_commit().id
-    assert len(record["timings"]) == 5
+    assert len(record["timings"]) == 6
+    waits = {wait["variant"]: wait for wait in record["data_waits"]}
+    assert list(waits) == ["loader and step, jpeg, float32", "loader and step, jpeg, bfloat16"]
+    for name, wait in waits.items():
+        (timing,) = [timing for timing in record["timings"] if timing["variant"] == name]
+        assert wait["share"] == max(0, 1 - timing["ratio"])
+        assert wait["reached"] == (wait["share"] < 0.02)
     assert all(timing["images_per_second"] > 0 for timing in record["timings"])
     assert f"{record['timings'][0]['images_per_second']:,.0f}" in result.stdout
 

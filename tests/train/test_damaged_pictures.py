@@ -63,6 +63,8 @@ def test_what_is_left_out_is_written_down_where_it_happened(damaged_set, lenient
     steps = [divmod(permute_epoch(48, seed=0, epoch=e).tolist().index(TRAIN_POSITION), 8)[0] + 6 * e for e in (0, 1)]
     skipped = Journal(lenient_run / "journal.jsonl").read_metric("data/skipped_images")
     assert [(entry.step - 1, count) for entry, count in skipped if count] == [(step, 1) for step in steps]
+    skipped = Journal(lenient_run / "journal.jsonl").read_metric("val/skipped_images")
+    assert [(entry.step, count) for entry, count in skipped] == [(6, 1), (12, 1)]
     found = json.loads((lenient_run / "damaged.json").read_text())
     assert [(image["split"], image["position"]) for image in found] == [
         ("train", TRAIN_POSITION),
@@ -85,7 +87,25 @@ def test_errors_are_those_of_the_pictures_that_are_left(lenient_run):
 
 def test_the_report_says_what_is_missing(lenient_run):
     run = read_run(lenient_run)
-    assert run.num_skipped == 2
+    assert run.num_skipped == 4
     said = format_origins([run])
-    assert "damaged pictures left out in training: 2" in said
+    assert "damaged pictures left out in training and its validation: 4" in said
     assert "val, ten: 19 of 20 pictures, the others are damaged" in said
+
+
+def test_after_a_repair_an_evaluation_that_lacked_pictures_is_made_again(lenient_run, shard_set, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(lenient_run, run)
+    ended = run_ranks("evaluate", str(run), "--device=cpu", "--views=center", "--data", str(shard_set.path))
+    assert ended.returncode == 0, ended.stderr
+    assert "of 20 pictures, in" in ended.stdout
+    record = read_json(run / "predictions" / "val-center-step-12.json", EvaluationRecord)
+    assert (record.num_images, record.num_skipped) == (20, 0)
+
+
+def test_a_rank_that_is_left_without_a_picture_takes_its_step_with_the_others(damaged_set, tmp_path):
+    flags = ("--on-damaged=skip", "--global-batch-size=2", "--schedule.epochs=1", "--log-every=1")
+    ended = run_ranks(*list_words(damaged_set, tmp_path / "run", *flags), processes=2)
+    assert ended.returncode == 0, ended.stderr
+    skipped = Journal(tmp_path / "run" / "journal.jsonl").read_metric("data/skipped_images")
+    assert [len(skipped), sum(count for _, count in skipped)] == [24, 1]

@@ -145,7 +145,7 @@ def test_a_checkpoint_with_other_draws_is_refused(train, stopped_run, tmp_path):
     (newest,) = find_checkpoints(run / "checkpoints")
     write_checkpoint(newest.parent, dataclasses.replace(read_checkpoint(newest), draws_digest="0" * 64), keep=1)
     before = list_files(run)
-    assert_refused(train(run, "--resume"), f"order and draws of epoch 0 are not those of {newest}: use the commit")
+    assert_refused(train(run, "--resume"), f"order and draws of epoch 0 are not those of {newest}: all nodes")
     assert list_files(run) == before
 
 
