@@ -224,7 +224,8 @@ def start_augment(words: list[str]) -> None:
         print(f"usage: alexnet augment preview NAME ...\n\n{COMMANDS['augment'].summary}\n")
         print(f"  preview  {COMMANDS['augment preview'].summary}")
         sys.exit(0)
-    raise InputError("name what to do: preview, as in `alexnet augment preview source-2012 --data SHARDS`")
+    found = f"unknown {words[0]!r}: " if words and not words[0].startswith("-") else ""
+    raise InputError(f"{found}name what to do: preview, as in `alexnet augment preview source-2012 --data SHARDS`")
 
 
 def start_augment_preview(words: list[str]) -> None:
@@ -250,7 +251,8 @@ def start_augment_preview(words: list[str]) -> None:
     arguments = parse(Arguments, rest, prog=f"augment preview {name}", description=COMMANDS["augment preview"].summary)
     from pipeline.augment.preview import preview
 
-    preview(name, registered, arguments.augment, arguments.preview)
+    num_epochs = EXPERIMENTS[name].config.schedule.epochs if name in EXPERIMENTS else None
+    preview(name, registered, arguments.augment, arguments.preview, num_epochs=num_epochs)
 
 
 def start_train(words: list[str]) -> None:

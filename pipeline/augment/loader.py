@@ -240,6 +240,11 @@ def check_crops_fit(shard_set: ShardSet, config: AugmentConfig) -> None:
     side = shard_set.info.packing.pixels
     num_offsets = config.num_offsets if config.crop == "random" else 1
     check(
+        config.crop_pixels <= side,
+        f"--augment.crop-pixels {config.crop_pixels} is more than the stored {side}x{side} pictures have: choose a "
+        "smaller patch, and --augment.resize-pixels where the network needs more",
+    )
+    check(
         config.crop_pixels + num_offsets - 1 <= side,
         f"--augment.crop-pixels {config.crop_pixels} at {num_offsets} offsets leaves the stored {side}x{side} "
         "pictures: choose a smaller patch or fewer offsets",

@@ -1,6 +1,7 @@
 """What the network sees of a shard set, to look at before training: `alexnet augment preview`."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,9 @@ from pipeline.options import PreviewConfig
 NUM_VIEWS = 10
 
 
-def preview(name: str, registered: AugmentConfig, augment: AugmentConfig, config: PreviewConfig) -> None:
+def preview(
+    name: str, registered: AugmentConfig, augment: AugmentConfig, config: PreviewConfig, *, num_epochs: int | None
+) -> None:
     """Write a picture of what the network sees, and print where it is, or as JSON what is on it.
 
     Args:
@@ -31,13 +34,15 @@ def preview(name: str, registered: AugmentConfig, augment: AugmentConfig, config
         registered: the augmentation of that name.
         augment: the same with the user's changes.
         config: which batch of which shard set.
+        num_epochs: of the experiment; None for an augmentation, which has no end.
 
     Raises:
         InputError: there is no such shard set, split or device, they do not fit the augmentation or the batch, or the
             picture exists.
         RunError: a picture is damaged.
     """
-    check(not config.out.exists(), f"--out {config.out} already exists: remove it or choose another file")
+    out = config.out or Path(f"preview-{name}-step-{config.step}.png")
+    check(not out.exists(), f"--out {out} already exists: remove it or choose another file")
     with join_world(config.device) as world:
         check(world.world_size == 1, f"one process makes a preview, found {world.world_size}: start without torchrun")
         shard_set = read_shard_set(config.data)
@@ -49,13 +54,18 @@ def preview(name: str, registered: AugmentConfig, augment: AugmentConfig, config
             world=world,
             loading=config,
         )
+        check(
+            num_epochs is None or config.step < num_epochs * loader.steps_per_epoch,
+            f"--step {config.step}: {name} has {num_epochs} epochs of {loader.steps_per_epoch} steps on this set, "
+            "counted from 0: choose an earlier one",
+        )
         mean = read_mean(shard_set, augment)
         batch, batch_pixels = load_batch(shard_set, loader, mean, step=config.step, num_images=config.num_images)
         views, views_pixels = load_views(shard_set, augment, mean, config=config, world=world)
     before = dict(flatten(registered))
     epoch, step_in_epoch = divmod(config.step, loader.steps_per_epoch)
     record = Preview(
-        path=str(config.out),
+        path=str(out),
         name=name,
         changed={field: value for field, value in flatten(augment) if value != before[field]},
         augment=augment,
@@ -72,9 +82,7 @@ def preview(name: str, registered: AugmentConfig, augment: AugmentConfig, config
         batch=batch,
         views=views,
     )
-    write_bytes(
-        config.out, draw_preview(record, batch_pixels, views_pixels, mean.render(), kind=config.out.suffix[1:].lower())
-    )
+    write_bytes(out, draw_preview(record, batch_pixels, views_pixels, mean.render(), kind=out.suffix[1:].lower()))
     print(to_json(record).decode() if config.json else format_summary(record))
 
 

@@ -79,7 +79,7 @@ def draw_preview(preview: Preview, batch: Sequence[Pixels], views: Pixels, mean:
         write_heading(axes, preview)
         draw_batch(axes, preview, batch, top=HEADING_HEIGHT)
         top = HEADING_HEIGHT + TITLE + rows * CELL_HEIGHT
-        draw_views(axes, preview.views, views, top=top)
+        draw_views(axes, preview.views, views, input_pixels=preview.augment.input_pixels, top=top)
         draw_mean(axes, preview, mean, top=top)
         axes.set(xlim=(0, WIDTH), ylim=(height, 0))  # last, for each picture sets them
         content = io.BytesIO()
@@ -134,11 +134,13 @@ def draw_batch(axes: Axes, preview: Preview, batch: Sequence[Pixels], *, top: in
             write(axes, x, y + EDGE + line * LINE, words)
 
 
-def draw_views(axes: Axes, sample: Sample, pixels: Pixels, *, top: int) -> None:
+def draw_views(axes: Axes, sample: Sample, pixels: Pixels, *, input_pixels: int, top: int) -> None:
     """A stored picture with the outlines of its views, then the views, the mirrored ones below."""
     height, width = sample.patches[0].height, sample.patches[0].width
+    resized = f" brought to {input_pixels}×{input_pixels}" if input_pixels != width else ""
     title = (
-        f"Ten views in evaluation, of a picture of {sample.split}: {width}×{height}, outlined in the colour below them"
+        f"Ten views in evaluation, of a picture of {sample.split}: {width}×{height}{resized}, outlined in the colour "
+        "below them"
     )
     write(axes, MARGIN, top + LINE, title, points=TITLE_POINTS, weight="bold")
     top += TITLE
@@ -241,7 +243,9 @@ def format_box(patch: Patch) -> str:
 
 def format_shift(patch: Patch) -> str:
     """The colour shift in grey levels."""
-    return f"colour shift {format_levels(patch.color_shift, sign='+')}" if any(patch.color_shift) else "no colour shift"
+    if not any(patch.color_shift):
+        return "no colour shift"
+    return f"RGB shift {format_levels(patch.color_shift, sign='+')} grey levels"
 
 
 def format_levels(levels: Sequence[float], *, sign: str = "") -> str:

@@ -13,9 +13,9 @@ class AugmentConfig:
     crop: Literal["random", "center", "resized"] = "random"
     """Training patch: at a random place, in the centre, or a random box resized to the patch's size (not 2012's)."""
     crop_pixels: int = 224
-    """Side of the square patch that is cut out; with `resized`, in evaluation only."""
+    """Side of the square patch that is cut out, and of what a `resized` box becomes."""
     num_offsets: int = 33
-    """Places of a `random` patch in each direction, from 0; 224 in 256 has 33, the paper's 2048 variants mean 32."""
+    """Places of a `random` patch in each direction, 0 to one less; 224 in 256 has 33, the paper's 2048 variants 32."""
     area_range: tuple[float, float] = (0.08, 1.0)
     """Share of the picture that a `resized` box covers, drawn uniformly."""
     aspect_range: tuple[float, float] = (3 / 4, 4 / 3)
@@ -40,7 +40,7 @@ class AugmentConfig:
     color_coefficient_std: float = 0.1
     """Standard deviation of the random coefficient of each colour component."""
     color_divisor: float = 1.0
-    """Training images are divided by this while colour is on; 1.1 in the source."""
+    """Training images are divided by this as long as colours shift; 1.1 in the source, 1 + the coefficient's."""
     color_off_epoch: int | None = None
     """First epoch (from 0) without colour shift and division; None keeps them to the end."""
 

@@ -54,9 +54,11 @@ def evaluate(config: EvaluateConfig) -> list[EvaluationRecord]:
         records = []
         for views in config.views:
             path = run.predictions / f"{config.split}-{views}-step-{checkpoint.step}.json"
+            said = "in"
             known = broadcast_from_main(read_json(path, EvaluationRecord) if path.is_file() else None)
             if known is not None and known.num_skipped == 0:  # what was damaged may have been repaired
                 records.append(known)
+                said = "measured earlier, in"
             else:
                 gc.collect()  # a loader and its pipeline refer to each other, and would stay beside the next ones
                 record, predictions = measure(config, views, checkpoint, network, shard_set, world)
@@ -65,7 +67,7 @@ def evaluate(config: EvaluateConfig) -> list[EvaluationRecord]:
                     write_predictions(path, record, predictions)
                     journal_record(run, record, checkpoint)
             if world.is_main:
-                print(f"evaluate: {format_record(records[-1])}, in {path}", flush=True)
+                print(f"evaluate: {format_record(records[-1])}, {said} {path}", flush=True)
         wait_for_all()
     if world.is_main:
         sync_or_warn(run)

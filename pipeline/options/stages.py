@@ -20,8 +20,8 @@ class PreviewConfig(LoadingConfig):
 
     data: Path
     """Shard set: the directory that `alexnet preprocess` wrote."""
-    out: Path = Path("preview.png")
-    """Picture to write, .png or .svg; must not exist yet."""
+    out: Path | None = None
+    """Picture to write, .png or .svg, that must not exist yet; None writes preview-NAME-step-STEP.png."""
     step: int = 0
     """Step whose training batch is shown, counted from 0 at the start of training."""
     num_images: int = 8
@@ -39,7 +39,8 @@ class PreviewConfig(LoadingConfig):
 
     def __post_init__(self) -> None:
         super(PreviewConfig, self).__post_init__()
-        check(self.out.suffix.lower() in (".png", ".svg"), f"--out {self.out} must end in .png or .svg")
+        fits = self.out is None or self.out.suffix.lower() in (".png", ".svg")
+        check(fits, f"--out {self.out} must end in .png or .svg")
         check(self.step >= 0, f"--step must not be negative, found {self.step}")
         check(
             0 < self.num_images <= MAX_PREVIEW_IMAGES,

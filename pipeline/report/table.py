@@ -102,7 +102,7 @@ def _format_origin(run: MeasuredRun) -> str:
     if len(run.record.starts) > 1:
         said += f", resumed {len(run.record.starts) - 1} times"
     if run.num_skipped:
-        said += f"; damaged pictures left out in training and its validation: {run.num_skipped:,}"
+        said += f"; left out as damaged in training and its validation: {run.num_skipped:,} times"
     for found in run.evaluations:
         if found.num_skipped:
             whole = found.num_images + found.num_skipped

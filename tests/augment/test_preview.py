@@ -203,8 +203,8 @@ def test_where_colour_is_off_no_shift_is_drawn_and_nothing_is_divided_by_1_1(few
     assert min(map(abs, drawn["color_shift"])) > 0
     assert drawn["divisor"] == pytest.approx([1.1] * 3)
     assert (undrawn["color_shift"], undrawn["divisor"]) == ([0.0] * 3, [1.0] * 3)
-    assert ">colour shift" in (tmp_path / "2.svg").read_text()
-    assert ">colour shift" not in (tmp_path / "3.svg").read_text()
+    assert ">RGB shift" in (tmp_path / "2.svg").read_text()
+    assert ">RGB shift" not in (tmp_path / "3.svg").read_text()
 
 
 def test_a_damaged_picture_that_is_left_out_shifts_no_draws(few_set, tmp_path, capsys):
@@ -293,6 +293,7 @@ def test_on_a_person_s_command_line_one_line_says_what_was_written(few_set, tmp_
 
 REFUSALS = {
     "nothing": ((), "name what to do: preview, as in `alexnet augment preview source-2012 --data SHARDS`"),
+    "misspelt": (("preveiw", "source"), "unknown 'preveiw': name what to do: preview, as in"),
     "no name": (("preview",), "name what to show first: an experiment (source-2010, "),
     "option first": (("preview", "--step=1"), "name what to show first: an experiment (source-2010, "),
     "unknown": (
@@ -301,6 +302,14 @@ REFUSALS = {
     ),
     "no set named": (("preview", "none"), "Missing from alexnet augment preview none: --data"),
     "no set": (("preview", "none", "--data=nowhere"), "nowhere is not a directory: pass the directory that"),
+    "a step after the last": (
+        ("preview", "paper", "SET", "--step=90"),
+        "--step 90: paper has 90 epochs of 1 steps on this set, counted from 0: choose an earlier one",
+    ),
+    "a patch larger than the pictures": (
+        ("preview", "none", "SET", "--augment.crop-pixels=33"),
+        "--augment.crop-pixels 33 is more than the stored 32x32 pictures have: choose a smaller patch",
+    ),
     "no split": (("preview", "caffe", "SET", "--split=test"), "has no split 'test', only train, val"),
     "step": (("preview", "none", "SET", "--step=-1"), "--step must not be negative, found -1"),
     "no pictures": (("preview", "none", "SET", "--num-images=0"), "--num-images must lie in [1, 256], found 0"),

@@ -115,6 +115,7 @@ def test_evaluating_again_changes_nothing(evaluated):
     ended = run_ranks("evaluate", str(evaluated[1]), "--device=cpu")
     assert ended.returncode == 0, ended.stderr
     assert "val, ten views, step 12: top-1 error" in ended.stdout
+    assert ended.stdout.count("measured earlier, in") == 2
     assert list_files(evaluated[1]) == before
 
 

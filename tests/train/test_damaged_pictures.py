@@ -89,7 +89,7 @@ def test_the_report_says_what_is_missing(lenient_run):
     run = read_run(lenient_run)
     assert run.num_skipped == 4
     said = format_origins([run])
-    assert "damaged pictures left out in training and its validation: 4" in said
+    assert "left out as damaged in training and its validation: 4 times" in said
     assert "val, ten: 19 of 20 pictures, the others are damaged" in said
 
 
