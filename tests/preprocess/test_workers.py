@@ -92,7 +92,7 @@ def test_a_killed_worker_is_a_sentence_and_ends_the_others(bar):
 
 
 def test_ctrl_c_is_raised_when_all_workers_have_ended(bar):
-    before = list_workers()
+    before, handler = list_workers(), signal.getsignal(signal.SIGINT)
     results = run_in_workers(work_for_ever_but_one, range(4), num_workers=2, bar=bar)
     assert next(results) == 0
     for _ in range(3):
@@ -100,7 +100,7 @@ def test_ctrl_c_is_raised_when_all_workers_have_ended(bar):
     with pytest.raises(KeyboardInterrupt):
         next(results)
     assert list_workers() == before
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_ctrl_c_waits_for_the_end_of_the_block_and_does_not_replace_a_mistake():
