@@ -52,7 +52,7 @@ class Damage:
             Indices into `positions`, at least one.
 
         Raises:
-            RunError: there are damaged pictures, and they are not to be left out; or only a GPU cannot decode them.
+            RunError: there are damaged pictures, and they are not to be left out; or only a GPU fails.
             RuntimeError: DALI's error is about something else.
         """
         if self.graph.raw:
@@ -64,9 +64,9 @@ class Damage:
         ]
         if not damaged and self.graph.decodes_on_gpu:
             raise RunError(
-                f"the GPU cannot decode a batch that the CPU can, with {self.split.locate(int(positions[0]))} first in "
-                f"it ({str(error).strip().splitlines()[-1]}): take --decoder cpu"
-            )
+                f"DALI failed on the GPU over a batch that a CPU decodes, {self.split.locate(int(positions[0]))} first "
+                f"in it ({str(error).strip().splitlines()[-1]}): if its decoder is the reason, take --decoder cpu"
+            ) from error
         if not damaged:
             raise error
         for position in positions[damaged].tolist():

@@ -89,8 +89,14 @@ def preview(
 def load_batch(
     shard_set: ShardSet, loader: TrainLoader, mean: Mean, *, step: int, num_images: int
 ) -> tuple[tuple[Sample, ...], list[Pixels]]:
-    """The first pictures of a training batch that are not damaged."""
+    """The first pictures of a training batch that are not damaged.
+
+    Raises:
+        RunError: all are.
+    """
     batch, draws = next(loader.run(step, step + 1)), loader.sampler.draw(step)
+    if len(batch.positions) == 0:
+        raise RunError(f"each picture of step {step} is damaged: see `alexnet preprocess verify` and `repair`")
     indices = np.flatnonzero(np.isin(loader.sampler.select(step), batch.positions))[:num_images]
     samples, pixels = [], []
     for image, index, position in zip(batch.images, indices.tolist(), batch.positions.tolist(), strict=False):

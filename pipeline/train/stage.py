@@ -71,7 +71,6 @@ def run_epochs(trainer: Trainer) -> None:
         found = gather_to_main(damaged)
         if trainer.world.is_main:
             record_damage(trainer.run, found)
-        if trainer.world.is_main:
             _record_epoch(trainer, rates, f"mean training loss {loss:.3f}, {rate:.0f} images/s", counts)
 
 

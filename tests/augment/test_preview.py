@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from augment_oracle import LOADING, RESIZED_TOLERANCE, TOLERANCE, build_world, cut_patch, decode, measure_error
+from augment_sets import copy_set, harm
 from conftest import paint_picture
 from matplotlib.font_manager import FontProperties
 from PIL import Image
@@ -366,3 +367,18 @@ def test_help_lists_names_and_shows_the_values_of_one(capsys):
             main(words)
         assert end.value.code == 0
         assert expected in capsys.readouterr().out
+
+
+def test_a_step_of_nothing_but_damaged_pictures_is_one_sentence(few_set, tmp_path, capsys):
+    damaged = copy_set(few_set, tmp_path / "set")
+    harm(damaged, "train", range(17))
+    words = ("--data", str(damaged.path), "--out", str(tmp_path / "p.png"), "--global-batch-size=2", "--num-images=1")
+    with pytest.raises(SystemExit) as end:
+        main(["augment", "preview", "none", *words, *SMALL, "--on-damaged=skip"])
+    assert end.value.code == 1
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .startswith("alexnet augment preview: each picture of step 0 is damaged: see `alexnet preprocess verify`")
+    )
+    assert not (tmp_path / "p.png").exists()
