@@ -5,7 +5,7 @@ import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -19,8 +19,9 @@ from pipeline.experiments import find_differences
 class Checkpoint:
     """Everything that training needs to go on. Randomness is a function of seed and position, so no generator is kept.
 
-    `step` counts optimiser steps in all; `val_top1_errors` holds one error per finished epoch, in order;
-    `draws_digest` is that of the order and draws of the epoch to go on with.
+    `step` counts optimiser steps in all; `evaluations` holds pairs of finished epochs and validation top-1 error, in
+    order; `draws_digest` is that of the order and draws of the epoch to go on with; `scaler` is empty but in float16;
+    `stalled` says whether a stall has been reported that has not ended.
     """
 
     experiment: str
@@ -28,22 +29,30 @@ class Checkpoint:
     data_digest: str
     step: int
     steps_per_epoch: int
-    val_top1_errors: tuple[float, ...]
+    evaluations: tuple[tuple[int, float], ...]
     draws_digest: str
+    stalled: bool
     model: dict[str, Any]
     optimizer: dict[str, Any]
+    scaler: dict[str, Any]
 
     @property
     def epoch(self) -> int:
         """Epochs finished."""
         return self.step // self.steps_per_epoch
 
+    @property
+    def best_step(self) -> int | None:
+        """Step after which the validation error was lowest, the first of several; None before any evaluation."""
+        best = min(self.evaluations, key=lambda evaluation: evaluation[1], default=None)
+        return best and best[0] * self.steps_per_epoch
+
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def write_checkpoint(directory: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
-    """Write `step-N.pt`, torch's file with its SHA-256 at the end, then remove all but the `keep` newest."""
+    """Write `step-N.pt`, torch's file with its SHA-256 at the end; the `keep` newest up to it and the best stay."""
     content = io.BytesIO()
     torch.save(
         {
@@ -52,27 +61,76 @@ def write_checkpoint(directory: Path, checkpoint: Checkpoint, *, keep: int) -> P
             "data_digest": checkpoint.data_digest,
             "step": checkpoint.step,
             "steps_per_epoch": checkpoint.steps_per_epoch,
-            "val_top1_errors": list(checkpoint.val_top1_errors),
+            "evaluations": [list(evaluation) for evaluation in checkpoint.evaluations],
             "draws_digest": checkpoint.draws_digest,
+            "stalled": checkpoint.stalled,
             "model": checkpoint.model,
             "optimizer": checkpoint.optimizer,
+            "scaler": checkpoint.scaler,
         },
         content,
     )
     digest = hashlib.sha256(content.getbuffer()).digest()
     content.seek(0, io.SEEK_END)
     content.write(digest)
-    path = directory / f"step-{checkpoint.step:08d}.pt"
+    path = name_checkpoint(directory, checkpoint.step)
     write_bytes(path, content.getvalue())
-    for old in find_checkpoints(directory)[:-keep]:
-        old.unlink()
+    best = None if checkpoint.best_step is None else name_checkpoint(directory, checkpoint.best_step)
+    found = find_checkpoints(directory)
+    for old in found[: max(0, found.index(path) + 1 - keep)]:  # what is newer is damaged, or training had not gone back
+        if old != best:
+            old.unlink()
     return path
+
+
+def name_checkpoint(directory: Path, step: int) -> Path:
+    """Where the checkpoint of a step is."""
+    return directory / f"step-{step:08d}.pt"
 
 
 def find_checkpoints(directory: Path) -> list[Path]:
     """Checkpoints of a directory, oldest first, by step."""
     steps = {path: re.fullmatch(r"step-(\d+)\.pt", path.name) for path in directory.glob("step-*.pt")}
     return sorted((path for path, match in steps.items() if match), key=lambda path: int(path.stem.split("-")[1]))
+
+
+def find_sound(directory: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint of a directory that is not damaged, and a sentence for each newer one that is.
+
+    Raises:
+        InputError: there are checkpoints, and all are damaged.
+    """
+    sentences: list[str] = []
+    found = find_checkpoints(directory)
+    for path in reversed(found):
+        if is_sound(path):
+            return path, [f"{sentence}, going back to {path.name}" for sentence in sentences]
+        sentences.append(f"{path} is damaged")
+    check(
+        not found, f"all checkpoints in {directory} are damaged ({', '.join(path.name for path in found)}): start anew"
+    )
+    return None, []
+
+
+def find_chosen(directory: Path, choice: Literal["last", "best"]) -> tuple[Path | None, list[str]]:
+    """The newest sound checkpoint, or that of the lowest validation error; warnings as of `find_sound`.
+
+    Raises:
+        InputError: all are damaged, or the best is no longer there.
+    """
+    newest, warnings = find_sound(directory)
+    if newest is None or choice == "last":
+        return newest, warnings
+    step = read_checkpoint(newest).best_step
+    best = newest if step is None else name_checkpoint(directory, step)
+    check(best.is_file(), f"{best} had the lowest validation error and is gone: take --checkpoint last")
+    return best, warnings
+
+
+def is_sound(path: Path) -> bool:
+    """Whether the file's checksum is that of its content."""
+    content = path.read_bytes()
+    return hashlib.sha256(memoryview(content)[:-DIGEST_BYTES]).digest() == content[-DIGEST_BYTES:]
 
 
 def read_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkpoint:
@@ -89,17 +147,19 @@ def read_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkp
         "remove it, so that the checkpoint before it is used",
     )
     state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-    check("draws_digest" in state, f"{path} was written by an earlier version: go on with that version, or start anew")
+    check("evaluations" in state, f"{path} was written by an earlier version: go on with that version, or start anew")
     return Checkpoint(
         experiment=state["experiment"],
         config=from_json(state["config"], ExperimentConfig, path),
         data_digest=state["data_digest"],
         step=state["step"],
         steps_per_epoch=state["steps_per_epoch"],
-        val_top1_errors=tuple(state["val_top1_errors"]),
+        evaluations=tuple((epoch, error) for epoch, error in state["evaluations"]),
         draws_digest=state["draws_digest"],
+        stalled=state["stalled"],
         model=state["model"],
         optimizer=state["optimizer"],
+        scaler=state["scaler"],
     )
 
 

@@ -1,14 +1,15 @@
-"""The process group: who this process is, sums over all of them, and an orderly end."""
+"""The process group: who this process is, who shares its network and its pictures, sums, and an orderly end."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from pipeline.errors import check
 from pipeline.options import Device
@@ -18,17 +19,45 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class World:
-    """This process among all: global rank, rank on its node, number of processes, its device."""
+    """This process among all: global rank, rank on its node, number of processes, its device.
+
+    Neighbouring ranks may share one copy of the network: `towers` of them, which see the same pictures, or
+    `fc_parallel` of them, of which each has its own. The mesh is then (copies, ranks that share one), named `data` and
+    `model`; without sharing there is none.
+    """
 
     rank: int
     local_rank: int
     world_size: int
     device: torch.device
+    towers: int = 1
+    fc_parallel: int = 1
+    mesh: DeviceMesh | None = None
 
     @property
     def is_main(self) -> bool:
         """Whether this is the process that writes and speaks."""
         return self.rank == 0
+
+    @property
+    def data_rank(self) -> int:
+        """Which part of the global batch this process sees, and whose dropout it draws."""
+        return self.rank // self.towers
+
+    @property
+    def num_data_ranks(self) -> int:
+        """Parts of the global batch."""
+        return self.world_size // self.towers
+
+    @property
+    def data_group(self) -> dist.ProcessGroup | None:
+        """Ranks that see each part of the global batch once; None for all."""
+        return self.copies_group if self.towers > 1 else None
+
+    @property
+    def copies_group(self) -> dist.ProcessGroup | None:
+        """Ranks that hold the same part of the network; None for all."""
+        return self.mesh.get_group("data") if self.mesh else None
 
 
 def read_world_size() -> int:
@@ -60,12 +89,18 @@ def pick_device(device: Device, local_rank: int) -> torch.device:
 
 
 @contextmanager
-def join_world(device: Device) -> Iterator[World]:
+def join_world(device: Device, *, towers: int = 1, fc_parallel: int = 1) -> Iterator[World]:
     """Join the process group that torchrun's environment describes, and leave it at the end; alone without torchrun.
 
+    Args:
+        device: of this process.
+        towers: neighbouring ranks that share a network by towers.
+        fc_parallel: neighbouring ranks that share the fully connected layers.
+
     Raises:
-        InputError: the device cannot be had.
+        InputError: the device cannot be had, or the ranks cannot share as asked.
     """
+    check_sharing(read_world_size(), towers=towers, fc_parallel=fc_parallel)
     num_tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
     check(
         num_tasks == 1 or "WORLD_SIZE" in os.environ,
@@ -78,7 +113,12 @@ def join_world(device: Device) -> Iterator[World]:
     )
     rank, local_rank = read_rank(), int(os.environ.get("LOCAL_RANK", "0"))
     world = World(
-        rank=rank, local_rank=local_rank, world_size=read_world_size(), device=pick_device(device, local_rank)
+        rank=rank,
+        local_rank=local_rank,
+        world_size=read_world_size(),
+        device=pick_device(device, local_rank),
+        towers=towers,
+        fc_parallel=fc_parallel,
     )
     if world.device.type == "cuda":
         torch.cuda.set_device(world.device)
@@ -91,15 +131,38 @@ def join_world(device: Device) -> Iterator[World]:
     else:
         dist.init_process_group("gloo")
     try:
+        sharing = towers * fc_parallel
+        if sharing > 1:
+            shape = (world.world_size // sharing, sharing)
+            world = replace(world, mesh=init_device_mesh(world.device.type, shape, mesh_dim_names=("data", "model")))
         yield world
     finally:
         dist.destroy_process_group()
 
 
-def sum_over_ranks(values: Tensor) -> Tensor:
-    """Sum a tensor over all ranks, in place; every rank gets the result."""
+def check_sharing(world_size: int, *, towers: int, fc_parallel: int) -> None:
+    """Refuse numbers of sharing ranks that do not divide all of them, or both kinds at once.
+
+    Raises:
+        InputError: as above.
+    """
+    check(
+        towers == 1 or fc_parallel == 1,
+        f"--towers {towers} and --fc-parallel {fc_parallel} split the same layers: pass one of them",
+    )
+    for flag, count in (("--towers", towers), ("--fc-parallel", fc_parallel)):
+        check(count > 0, f"{flag} must be positive, found {count}")
+        check(
+            world_size % count == 0,
+            f"{flag} {count} does not divide {world_size} {'process' if world_size == 1 else 'processes'}: "
+            f"start a multiple of {count} with torchrun, or leave {flag} out",
+        )
+
+
+def sum_over_ranks(values: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
+    """Sum a tensor over the ranks of a group, or over all, in place; every one of them gets the result."""
     if dist.is_initialized():
-        dist.all_reduce(values)
+        dist.all_reduce(values, group=group)
     return values
 
 

@@ -31,7 +31,13 @@ IMAGENET_EIGENVECTORS = (  # likewise, by column
 )
 LUMINANCE_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601
 CAFFE_CROP_PIXELS = 227  # bvlc_alexnet/train_val.prototxt
+CAFFE_BATCH_SIZE = 256  # likewise
+CAFFE_BIAS, CAFFE_FC_STD = 0.1, 0.005  # likewise: conv2, conv4, conv5, fc6 and fc7; fc6 and fc7
+CAFFE_RATES = ((0, 0.01), (20, 0.001), (40, 1e-4), (60, 1e-5), (80, 1e-6))  # solver.prototxt: 100,000 iterations each
+CAFFE_EPOCHS = 90  # solver.prototxt: 450,000 iterations
 CAFFE_OFFSETS = 30  # Caffe's data_transformer.cpp: offsets 0 to 256 - 227
+
+ONE_WEIRD_TRICK_KERNELS = (64, 192, 384, 256, 256)  # torchvision, models/alexnet.py
 
 # Network
 CLASSES = 1000  # §2
@@ -51,6 +57,11 @@ SOURCE_CONV345_STD = 0.03  # net 145
 PARAMETERS = 60_965_224  # counted from the layers of §3.5; §1 says 60 million
 NEURONS = 659_272  # counted likewise; §1 says 650,000
 
+# The source's CIFAR-10 net (layers-18pct), for Fig. 1
+CIFAR_KERNELS, CIFAR_CONV_SIZE = (32, 32, 64), 5
+CIFAR_CONV_STDS, CIFAR_FC_STD = (1e-4, 0.01, 0.01), 0.01
+CIFAR_RATE, CIFAR_BIAS_RATE = 0.001, 0.002
+
 # Training
 BATCH_SIZE = 128  # §5
 MOMENTUM = 0.9  # §5
@@ -62,10 +73,26 @@ SOURCE_BIAS_RATES = ((0, 0.02), (23, 0.002))  # net 145: start and end values; t
 SOURCE_2010_RATES = ((0, 0.01), (23, 0.001), (51, 1e-4), (78, 1e-5))  # net 145, LSVRC-2010
 SOURCE_2010_CONV1_RATES = ((68, 1e-5), (72, 0.0))
 SOURCE_2010_EPOCHS = 93
-SOURCE_2012_BIAS_RATES = ((0, 0.02), (25, 0.002))  # inferred likewise
 SOURCE_2012_RATES = ((0, 0.01), (25, 0.001), (51, 1e-4), (79, 1e-5))  # net 145, LSVRC-2012
 SOURCE_2012_CONV1_RATES = ((67, 1e-5), (72, 0.0))
 SOURCE_2012_EPOCHS = 91
+
+# Training of the other nets: rates of the weights, of conv1, first epoch without colours, epoch of the end
+UNDROPPED_BIAS_RATES = ((0, 0.02),)  # finished files of nets 145 (on 2012), 145-half, 146 and 148
+ONE_GPU_RATES = ((0, 0.01), (20, 0.001), (48, 1e-4))  # net 145-half, LSVRC-2010
+ONE_GPU_CONV1_RATES = ((66, 1e-5), (72, 0.0))
+ONE_GPU_COLOR_OFF_EPOCH, ONE_GPU_EPOCHS = 66, 96
+NO_LRN_RATES = ((0, 0.01), (22, 0.001), (44, 1e-4), (86, 1e-5))  # net 148, LSVRC-2012
+NO_LRN_CONV1_RATES = ((69, 1e-5), (73, 0.0))
+NO_LRN_COLOR_OFF_EPOCH, NO_LRN_EPOCHS = 69, 97
+NO_OVERLAP_RATES = ((0, 0.01), (23, 0.001), (51, 1e-4), (79, 1e-5))  # net 147, LSVRC-2012
+NO_OVERLAP_BIAS_RATES = ((0, 0.02), (23, 0.002))  # inferred likewise
+NO_OVERLAP_CONV1_RATES = ((79, 0.0),)
+NO_OVERLAP_EPOCHS = 90
+FINETUNE_RATES = ((0, 0.001), (22, 1e-4), (42, 1e-5))  # net 146 on 2012, begun with the weights of 2011
+FINETUNE_CONV1_RATES = ((0, 1e-4), (5, 1e-5), (7, 0.0))
+FINETUNE_HEAD_RATES = ((0, 0.01), (9, 0.001), (22, 1e-4), (42, 1e-5))  # the notes: 0.001 in the first 300 batches
+FINETUNE_COLOR_OFF_EPOCH, FINETUNE_EPOCHS = 38, 54
 
 Dataset = Literal["ILSVRC-2010", "ILSVRC-2012"]
 
@@ -146,6 +173,7 @@ CLAIMS: tuple[Claim, ...] = (
         paper=Errors(top1=0.017, top5=0.012),
         source=Errors(top1=0.39168 - 0.374727, top5=0.18229 - 0.169987),
         source_net="145-half",
+        experiment="one-gpu",
         worse_than="source-2010",
     ),
     Claim(
@@ -157,6 +185,7 @@ CLAIMS: tuple[Claim, ...] = (
         paper=Errors(top1=0.014, top5=0.012),
         source=Errors(top1=0.42034 - 0.40664, top5=0.19362 - 0.18210),
         source_net="148",
+        experiment="no-lrn",
         worse_than="source-2012",
     ),
     Claim(
@@ -168,6 +197,7 @@ CLAIMS: tuple[Claim, ...] = (
         paper=Errors(top1=0.004, top5=0.003),
         source=Errors(top1=0.41058 - 0.40664, top5=0.18510 - 0.18210),
         source_net="147",
+        experiment="non-overlapping-pooling",
         worse_than="source-2012",
     ),
     Claim(

@@ -33,7 +33,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Start the process that those of the tests are forked from, with all that they import."""
-    users = [module for name in ("ranks", "small_sets", "test_loader_peers") if (module := sys.modules.get(name))]
+    users = [
+        module
+        for name in ("ranks", "small_sets", "spreading", "test_loader_peers")
+        if (module := sys.modules.get(name))
+    ]
     if users:
         multiprocessing.set_forkserver_preload([name for module in users for name in module.PRELOAD])
         forkserver.ensure_running()

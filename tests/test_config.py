@@ -22,9 +22,11 @@ NAN = float("nan")
 CONFIG = EXPERIMENTS["source-2012"].config
 EVEN_NORM = dataclasses.replace(CONFIG.model.local_norm, size=4)
 GROUPED_FIRST = dataclasses.replace(CONFIG.model.convs[0], groups=2)
+TWICE = (CONFIG.model.convs[0], CONFIG.model.convs[0])
 GRAY = AugmentConfig(gray=True, color_scale="none")
 GOOD = {
     "conv": CONFIG.model.convs[0],
+    "linear": CONFIG.model.linears[0],
     "norm": CONFIG.model.lrn,
     "optimizer": CONFIG.optimizer,
     "augment": AugmentConfig(),
@@ -75,16 +77,27 @@ GOOD = {
         ("model", "pool_stride", 0, "--model.pool-stride must be positive, found 0"),
         ("model", "local_norm", EVEN_NORM, "--model.local-norm.size must be odd, found 4"),
         ("model", "convs", (GROUPED_FIRST,), "conv1 sees 3 maps, which 2 groups cannot share: change its groups"),
+        ("model", "convs", CONFIG.model.convs[1:], "--model.convs.0.name must be conv1, whose rate is its own, found"),
+        ("model", "convs", TWICE, "--model needs a name of its own for each layer, found conv1, conv1, fc6, fc7, fc8"),
         ("conv", "kernels", 0, "kernels of conv1 must be positive, found 0"),
         ("conv", "size", 0, "size of conv1 must be positive, found 0"),
         ("conv", "stride", -1, "stride of conv1 must be positive, found -1"),
         ("conv", "groups", 0, "groups of conv1 must be positive, found 0"),
         ("conv", "padding", (0, -3), "padding of conv1 must not be negative, found (0, -3)"),
+        ("conv", "pool_stride", 0, "pool_stride of conv1 must be positive, found 0"),
+        ("conv", "lrn_size", -5, "lrn_size of conv1 must be positive, found -5"),
+        ("conv", "weight_std", -0.1, "weight-std of conv1 must not be negative, found -0.1"),
+        ("conv", "weight_std", NAN, "weight-std of conv1 must not be negative, found nan"),
+        ("conv", "after", ("relu", "pool", "relu"), "conv1 is followed by the same step twice: relu, pool, relu"),
+        ("linear", "units", 0, "units of fc6 must be positive, found 0"),
+        ("linear", "weight_std", -0.1, "weight-std of fc6 must not be negative, found -0.1"),
+        ("linear", "after", ("dropout", "dropout"), "fc6 is followed by the same step twice: dropout, dropout"),
         ("norm", "size", 0, "a response norm's size must be positive, found 0"),
         ("norm", "k", 0.0, "a response norm's k must be positive, found 0.0"),
         ("optimizer", "momentum", 1.0, "--optimizer.momentum must lie in [0, 1), found 1.0"),
         ("optimizer", "weight_decay", -1.0, "--optimizer.weight-decay must not be negative, found -1.0"),
         ("optimizer", "bias_weight_decay", -1.0, "--optimizer.bias-weight-decay must not be negative, found -1.0"),
+        ("optimizer", "lars", 0.0, "--optimizer.lars must be positive, found 0.0"),
         ("schedule", "epochs", 0, "--schedule.epochs must be positive, found 0"),
         ("schedule", "weights", (), "--schedule.weights must give a rate for epoch 0, found ()"),
         ("schedule", "weights", ((1, 0.1),), "--schedule.weights must give a rate for epoch 0, found ((1, 0.1),)"),
@@ -93,6 +106,14 @@ GOOD = {
         ("schedule", "biases", ((0, NAN),), "--schedule.biases must be pairs of rising epoch and non-negative rate"),
         ("schedule", "biases", (), "--schedule.biases must give a rate for epoch 0"),
         ("schedule", "conv1", ((9, 0.1), (8, 0.2)), "--schedule.conv1 must be pairs of rising epoch"),
+        ("schedule", "head", ((0, 0.1), (0, 0.2)), "--schedule.head must be pairs of rising epoch"),
+        ("schedule", "head", ((0, -0.1),), "--schedule.head must be pairs of rising epoch and non-negative rate"),
+        ("schedule", "features", -0.1, "--schedule.features must not be negative, found -0.1"),
+        ("schedule", "features", NAN, "--schedule.features must not be negative, found nan"),
+        ("schedule", "warmup_epochs", -1, "--schedule.warmup-epochs must not be negative, found -1"),
+        ("schedule", "warmup_epochs", 2, "--schedule.warmup-epochs 2 must be fewer than --schedule.epochs 2"),
+        ("schedule", "rates_for_batch", 0, "--schedule.rates-for-batch must be positive, found 0"),
+        ("schedule", "evaluate_every", 0, "--schedule.evaluate-every must be positive, found 0"),
         ("plateau", "patience", 0, "--schedule.plateau.patience must be positive, found 0"),
         ("plateau", "factor", 1.0, "--schedule.plateau.factor must be above 1, found 1.0"),
         ("experiment", "global_batch_size", 0, "--global-batch-size must be positive, found 0"),
@@ -101,8 +122,12 @@ GOOD = {
         ("runtime", "num_threads", 0, "--num-threads must be positive, found 0"),
         ("runtime", "hw_decoder_load", 1.1, "--hw-decoder-load must lie in [0, 1], found 1.1"),
         ("runtime", "log_every", 0, "--log-every must be positive, found 0"),
-        ("runtime", "keep_checkpoints", 0, "--keep-checkpoints must be positive, found 0"),
+        ("runtime", "keep", 0, "--keep must be positive, found 0"),
+        ("runtime", "checkpoint_every", 0, "--checkpoint-every must be positive, found 0"),
         ("runtime", "max_steps", 0, "--max-steps must be positive, found 0"),
+        ("runtime", "micro_batch", 0, "--micro-batch must be positive, found 0"),
+        ("runtime", "fc_parallel", 0, "--fc-parallel must be positive, found 0"),
+        ("runtime", "stall_after", 0, "--stall-after must be positive, found 0"),
         ("preprocess", "images_per_shard", 0, "--images-per-shard must be positive, found 0"),
         ("preprocess", "workers", 0, "--workers must be positive, found 0"),
         ("preprocess", "max_dropped", 1.1, "--max-dropped must lie in [0, 1], found 1.1"),
@@ -122,9 +147,15 @@ def test_a_value_that_no_run_can_use_is_refused_by_flag_and_value(kind, field, v
     assert str(refused.value).startswith(message)
 
 
-def test_conv1_needs_no_rate_of_its_own_for_epoch_0():
-    schedule = dataclasses.replace(GOOD["schedule"], conv1=((5, 0.0),))
-    assert schedule.conv1 == ((5, 0.0),)
+@pytest.mark.parametrize("layer", ["conv1", "head"])
+def test_conv1_and_the_head_need_no_rate_of_their_own_for_epoch_0(layer):
+    schedule = dataclasses.replace(GOOD["schedule"], **{layer: ((1, 0.0),)})
+    assert getattr(schedule, layer) == ((1, 0.0),)
+
+
+@pytest.mark.parametrize(("changes", "expected"), [({}, False), ({"warmup_epochs": 1}, True), ({"cosine": True}, True)])
+def test_rates_follow_the_steps_under_a_warm_up_or_a_cosine(changes, expected):
+    assert dataclasses.replace(GOOD["schedule"], **changes).follows_steps is expected
 
 
 def test_width_multiplies_every_kernel_and_unit_but_the_classes():

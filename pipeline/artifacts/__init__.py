@@ -10,6 +10,7 @@ from pipeline.artifacts.files import (
     write_bytes,
     write_json,
 )
+from pipeline.artifacts.locks import TakenError, find_holder, hold
 from pipeline.artifacts.run_directory import (
     DamagedImage,
     EvaluationRecord,
@@ -61,8 +62,11 @@ __all__ = [
     "Split",
     "SplitInfo",
     "Start",
+    "TakenError",
     "compare_file",
+    "find_holder",
     "from_json",
+    "hold",
     "read_format_version",
     "read_json",
     "read_proved",

@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from pipeline.artifacts.files import read_json, write_json
+from pipeline.artifacts.shard_set import ShardSet, read_shard_set
 from pipeline.config import ExperimentConfig
 from pipeline.errors import check
 from pipeline.options import Layout, PackingConfig, Split
@@ -34,7 +38,7 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord:
-    """`config.json` of a run: what was asked for, on which data, and every start."""
+    """`config.json` of a run: what was asked for, on which data, every start, and the weights that it began with."""
 
     experiment: str
     status: str
@@ -48,6 +52,8 @@ class RunRecord:
     num_train_images: int
     num_val_images: int
     starts: tuple[Start, ...]
+    weights: str | None = None
+    weights_digest: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +63,18 @@ class DamagedImage:
     split: Split
     position: int
     sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSetWithMean(ShardSet):
+    """A shard set whose mean image gives way to the one that imported weights were trained with."""
+
+    mean_file: Path
+
+    def read_mean_image(self) -> npt.NDArray[np.float32]:
+        """Mean image of the imported weights: (side, side, 3) float32, 0-255."""
+        mean: npt.NDArray[np.float32] = np.load(self.mean_file)
+        return mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +109,39 @@ class RunDirectory:
         return self.path / "figures"
 
     @property
+    def lock(self) -> Path:
+        """Held by the process that trains here."""
+        return self.path / "lock"
+
+    @property
     def damaged(self) -> Path:
         """The pictures that were left out because they could not be decoded; there is no file where none was."""
         return self.path / "damaged.json"
+
+    @property
+    def mean_image(self) -> Path:
+        """The mean image that imported weights came with; there is no file where they, or the run, have the set's."""
+        return self.path / "mean_image.npy"
+
+    def open_data(self, record: RunRecord, data: Path | None) -> ShardSet:
+        """Open the shard set of the run.
+
+        Args:
+            record: the run's.
+            data: where the set lies now, from --data; None for where it lay.
+
+        Raises:
+            InputError: there is none, or it is another set.
+        """
+        shard_set = read_shard_set(data or Path(record.data))
+        check(
+            shard_set.info.digest == record.data_digest,
+            f"{shard_set.path} is not the shard set that {self.path} was trained on (digest "
+            f"{shard_set.info.digest[:12]}, expected {record.data_digest[:12]}): pass the right one with --data",
+        )
+        if self.mean_image.is_file():
+            return ShardSetWithMean(shard_set.path, shard_set.info, self.mean_image)
+        return shard_set
 
     def read_record(self) -> RunRecord:
         """Read `config.json`.

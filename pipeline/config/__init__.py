@@ -1,8 +1,8 @@
 """What changes numbers: the frozen dataclasses of an experiment, and the checks that their values must pass."""
 
 from pipeline.config.augment import AugmentConfig
-from pipeline.config.experiment import ExperimentConfig
-from pipeline.config.network import ConvConfig, LinearConfig, ModelConfig, ResponseNormConfig, Step
+from pipeline.config.experiment import ExperimentConfig, Precision
+from pipeline.config.network import ConvConfig, LinearConfig, ModelConfig, ResponseNormConfig, Step, WeightRule
 from pipeline.config.training import OptimizerConfig, PlateauConfig, RateSteps, ScheduleConfig
 
 __all__ = [
@@ -13,8 +13,10 @@ __all__ = [
     "ModelConfig",
     "OptimizerConfig",
     "PlateauConfig",
+    "Precision",
     "RateSteps",
     "ResponseNormConfig",
     "ScheduleConfig",
     "Step",
+    "WeightRule",
 ]

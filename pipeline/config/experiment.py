@@ -8,6 +8,8 @@ from pipeline.config.network import ModelConfig
 from pipeline.config.training import OptimizerConfig, ScheduleConfig
 from pipeline.errors import check
 
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExperimentConfig:
@@ -19,8 +21,11 @@ class ExperimentConfig:
     schedule: ScheduleConfig
     global_batch_size: int = 128
     """Images per optimiser step, over all ranks."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the network; bfloat16 means autocast, weights stay float32."""
+    precision: Precision = "float32"
+    """Arithmetic of the network. tf32: float32 with products of 10 bits, on a GPU; bfloat16, float16: autocast, weights
+    stay float32."""
+    pretrained: Literal["none", "features", "all"] = "none"
+    """What --weights gives at the start: nothing, all layers but the last, or all."""
     seed: int = 0
     """Seeds initial weights, order, augmentation and dropout."""
 

@@ -5,17 +5,23 @@ from typing import Literal
 
 from pipeline.errors import check
 
-Step = Literal["relu", "lrn", "local_norm", "pool", "dropout"]
-"""What can follow a weight layer: ReLU, cross-map response norm, within-map response norm, max pooling, dropout."""
+Step = Literal["relu", "tanh", "lrn", "local_norm", "pool", "dropout"]
+"""What can follow a weight layer: a nonlinearity, response norm across or within maps, max pooling, dropout."""
+WeightRule = Literal["kaiming", "xavier", "torch"]
+"""How weights begin where no deviation is given: normal by fan-out for ReLU, uniform by both fans, torch's default."""
 
 
-def check_steps(name: str, after: tuple[Step, ...]) -> None:
-    """Refuse the same step twice after one layer.
+def check_layer(name: str, after: tuple[Step, ...], weight_std: float | WeightRule) -> None:
+    """Refuse the same step twice after one layer, and a negative deviation.
 
     Raises:
         InputError: there is one.
     """
     check(len(set(after)) == len(after), f"{name} is followed by the same step twice: {', '.join(after)}")
+    check(
+        isinstance(weight_std, str) or weight_std >= 0,
+        f"weight-std of {name} must not be negative, found {weight_std}",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,20 +42,20 @@ class ConvConfig:
     """1 sees every tower's maps, 2 only those of its own of two towers."""
     after: tuple[Step, ...] = ("relu",)
     """Steps that follow, in order."""
-    weight_std: float | Literal["kaiming"] = 0.01
-    """Standard deviation of the initial weights; `kaiming` is normal by fan-out for ReLU."""
-    bias: float = 0.0
-    """Initial bias."""
+    weight_std: float | WeightRule = 0.01
+    """Standard deviation of the initial weights, or a rule that has its own."""
+    bias: float | Literal["torch"] = 0.0
+    """Initial bias; torch draws it as its layers do."""
+    pool_stride: int | None = None
+    """Pixels between the pooling windows that follow, where they are not the network's."""
+    lrn_size: int | None = None
+    """Maps under the cross-map norm that follows, where they are not the network's."""
 
     def __post_init__(self) -> None:
-        for name in ("kernels", "size", "stride", "groups"):
+        for name in ("kernels", "size", "stride", "groups", "pool_stride", "lrn_size"):
             value = getattr(self, name)
-            check(value > 0, f"{name} of {self.name} must be positive, found {value}")
-        check(
-            self.weight_std == "kaiming" or self.weight_std >= 0,
-            f"weight-std of {self.name} must not be negative, found {self.weight_std}",
-        )
-        check_steps(self.name, self.after)
+            check(value is None or value > 0, f"{name} of {self.name} must be positive, found {value}")
+        check_layer(self.name, self.after, self.weight_std)
         check(min(self.padding) >= 0, f"padding of {self.name} must not be negative, found {self.padding}")
 
 
@@ -63,15 +69,14 @@ class LinearConfig:
     """Outputs, over all towers; None for as many as there are classes."""
     after: tuple[Step, ...] = ("relu", "dropout")
     """Steps that follow, in order."""
-    weight_std: float = 0.01
-    """Standard deviation of the initial weights."""
-    bias: float = 0.0
-    """Initial bias."""
+    weight_std: float | WeightRule = 0.01
+    """Standard deviation of the initial weights, or a rule that has its own."""
+    bias: float | Literal["torch"] = 0.0
+    """Initial bias; torch draws it as its layers do."""
 
     def __post_init__(self) -> None:
         check(self.units is None or self.units > 0, f"units of {self.name} must be positive, found {self.units}")
-        check(self.weight_std >= 0, f"weight-std of {self.name} must not be negative, found {self.weight_std}")
-        check_steps(self.name, self.after)
+        check_layer(self.name, self.after, self.weight_std)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,6 +121,8 @@ class ModelConfig:
     """Side of the max-pooling window in pixels."""
     pool_stride: int = 2
     """Pixels between neighbouring pooling windows."""
+    pool_ceil: bool = False
+    """Whether a last pooling window may hang over the edge (Caffe, net 147)."""
     dropout: float = 0.5
     """Probability with which a unit is dropped in training."""
     inverted_dropout: bool = False

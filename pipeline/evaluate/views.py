@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.augment.loader import Batch
+from pipeline.config import Precision
+from pipeline.model.precision import autocast
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,12 +34,12 @@ def average_views(logits: Tensor) -> Tensor:
     return logits.float().softmax(-1).mean(1)
 
 
-def predict(network: nn.Module, batches: Iterable[Batch], *, use_bfloat16: bool) -> Iterator[Prediction]:
+def predict(network: nn.Module, batches: Iterable[Batch], *, precision: Precision) -> Iterator[Prediction]:
     """Yield each batch's averaged probabilities, with the network in evaluation mode; its mode is restored."""
     was_training = network.training
     network.eval()
     for batch in batches:
-        with torch.inference_mode(), torch.autocast(batch.images.device.type, torch.bfloat16, enabled=use_bfloat16):
+        with torch.inference_mode(), autocast(precision, batch.images.device):
             logits = network(batch.images.flatten(0, 1)).unflatten(0, batch.images.shape[:2])
             probabilities = average_views(logits)
         yield Prediction(probabilities=probabilities, labels=batch.labels, positions=batch.positions)

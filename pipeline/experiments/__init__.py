@@ -1,14 +1,18 @@
 """The named experiments and augmentations, and what differs between two."""
 
 from pipeline.experiments.augmentations import AUGMENTATIONS, get_augmentation
-from pipeline.experiments.differences import find_differences, flatten
-from pipeline.experiments.registry import EXPERIMENTS, Experiment, Status, get_experiment, get_status
+from pipeline.experiments.differences import Difference, compare, find_differences, flatten
+from pipeline.experiments.experiment import Experiment
+from pipeline.experiments.registry import EXPERIMENTS, GROUPS, Status, get_experiment, get_status
 
 __all__ = [
     "AUGMENTATIONS",
     "EXPERIMENTS",
+    "GROUPS",
+    "Difference",
     "Experiment",
     "Status",
+    "compare",
     "find_differences",
     "flatten",
     "get_augmentation",

@@ -28,9 +28,9 @@ from pipeline.launch.bench import (
 from pipeline.launch.noise import pack_noise
 from pipeline.model.alexnet import build_alexnet
 from pipeline.options import Encoding, TrainBenchConfig
-from pipeline.train.loop import take_step
 from pipeline.train.optimizer import build_optimizer, set_rates
 from pipeline.train.schedule import compute_rates
+from pipeline.train.step import Stepper
 
 NUM_WARM_UP_STEPS = 3
 NUM_NOISE_PICTURES = 512
@@ -127,10 +127,15 @@ def build_step(experiment: ExperimentConfig, *, num_classes: int, world: World) 
     model = replace(experiment.model, num_classes=num_classes)
     network = build_alexnet(model, input_pixels=experiment.augment.input_pixels, seed=experiment.seed).to(world.device)
     optimizer = build_optimizer(network, experiment.optimizer)
-    rates = compute_rates(experiment.schedule, epoch=0, val_top1_errors=())
+    rates = compute_rates(
+        experiment.schedule,
+        step=0,
+        steps_per_epoch=1,
+        global_batch_size=experiment.global_batch_size,
+        evaluations=(),
+    )
     set_rates(optimizer, rates, lr_in_momentum=experiment.optimizer.lr_in_momentum)
-    use_bfloat16 = experiment.precision == "bfloat16"
-    return lambda batch: take_step(network, optimizer, batch, use_bfloat16=use_bfloat16)
+    return Stepper(network, optimizer, precision=experiment.precision, device=world.device).take
 
 
 def time_steps(

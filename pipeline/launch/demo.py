@@ -43,14 +43,8 @@ def demo(config: DemoConfig) -> None:
         InputError: `config.out` holds something else.
         RunError: a stage failed.
     """
-    claim_folder(config.out)
-    pictures, shards = config.out / "pictures", config.out / "shards"
+    shards = pack_digits(config.out)
     run = config.out / config.experiment
-    if not (shards / "dataset.json").is_file():
-        for leftover in (pictures, shards):
-            shutil.rmtree(leftover, ignore_errors=True)
-        write_digits(pictures)
-        _start("alexnet", "preprocess", f"--source={pictures}", f"--out={shards}", "--images-per-shard=250")
     launch = ("torchrun", f"--nproc-per-node={config.processes}", "-m", "pipeline")
     resume = ("--resume",) if RunDirectory(run).config.is_file() else ()
     _start(*launch, "train", config.experiment, f"--data={shards}", f"--out={run}", "--log-every=23", *SMALL, *resume)
@@ -58,6 +52,23 @@ def demo(config: DemoConfig) -> None:
     runs = [path for path in (config.out / "source-2012", config.out / "paper") if RunDirectory(path).config.is_file()]
     _start("alexnet", "report", *map(str, runs), f"--out={config.out / 'report'}")
     print(f"\n{describe_result(read_run(run))}\n{describe_where(config)}")
+
+
+def pack_digits(out: Path) -> Path:
+    """Make the shard set of the digits in a folder of the demo's own, unless it is there; returns `OUT/shards`.
+
+    Raises:
+        InputError: the folder holds something else.
+        RunError: preprocessing failed.
+    """
+    claim_folder(out)
+    pictures, shards = out / "pictures", out / "shards"
+    if not (shards / "dataset.json").is_file():
+        for leftover in (pictures, shards):
+            shutil.rmtree(leftover, ignore_errors=True)
+        write_digits(pictures)
+        _start("alexnet", "preprocess", f"--source={pictures}", f"--out={shards}", "--images-per-shard=250")
+    return shards
 
 
 def claim_folder(folder: Path) -> None:

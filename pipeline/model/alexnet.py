@@ -1,6 +1,8 @@
 """AlexNet in every variant, from one description."""
 
+import math
 from collections import OrderedDict
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -52,14 +54,14 @@ def build_alexnet(config: ModelConfig, *, input_pixels: int, seed: int | None) -
             padding=conv.padding[0] if conv.padding[0] == conv.padding[1] else 0,
             groups=conv.groups,
         )
-        _add_steps(layers, conv.name, conv.after, config)
+        layers |= {f"{conv.name}_{step}": _build_step(step, config, conv) for step in conv.after}
         channels = kernels
     layers["flatten"] = nn.Flatten()
     features = channels * count_positions(config, input_pixels) ** 2
     for linear in config.linears:
         units = config.num_classes if linear.units is None else config.scaled(linear.units)
         layers[linear.name] = nn.Linear(features, units)
-        _add_steps(layers, linear.name, linear.after, config)
+        layers |= {f"{linear.name}_{step}": _build_step(step, config) for step in linear.after}
         features = units
     network = AlexNet(layers)
     if seed is not None:
@@ -67,23 +69,25 @@ def build_alexnet(config: ModelConfig, *, input_pixels: int, seed: int | None) -
     return network
 
 
-def _add_steps(layers: OrderedDict[str, nn.Module], name: str, steps: tuple[Step, ...], config: ModelConfig) -> None:
-    for step in steps:
-        layers[f"{name}_{step}"] = _build_step(step, config)
-
-
-def _build_step(step: Step, config: ModelConfig) -> nn.Module:
+def _build_step(step: Step, config: ModelConfig, conv: ConvConfig | None = None) -> nn.Module:
     match step:
         case "relu":
             return nn.ReLU(inplace=True)
+        case "tanh":
+            return nn.Tanh()
         case "lrn":
-            return CrossMapNorm(config.lrn, config.towers)
+            size = (conv and conv.lrn_size) or config.lrn.size
+            return CrossMapNorm(replace(config.lrn, size=size), config.towers)
         case "local_norm":
             return WithinMapNorm(config.local_norm)
         case "pool":
-            return nn.MaxPool2d(config.pool_size, config.pool_stride)
+            return nn.MaxPool2d(config.pool_size, _pick_stride(config, conv), ceil_mode=config.pool_ceil)
         case "dropout":
             return nn.Dropout(config.dropout) if config.inverted_dropout else MaskDropout(config.dropout)
+
+
+def _pick_stride(config: ModelConfig, conv: ConvConfig | None) -> int:
+    return (conv and conv.pool_stride) or config.pool_stride
 
 
 def count_positions(config: ModelConfig, input_pixels: int) -> int:
@@ -97,16 +101,21 @@ def count_positions(config: ModelConfig, input_pixels: int) -> int:
         side = _count_windows(side + sum(conv.padding), conv.size, conv.stride, conv, input_pixels)
         for step in conv.after:
             if step == "pool":
-                side = _count_windows(side, config.pool_size, config.pool_stride, conv, input_pixels)
+                stride = _pick_stride(config, conv)
+                side = _count_windows(side, config.pool_size, stride, conv, input_pixels, ceil=config.pool_ceil)
     return side
 
 
-def _count_windows(side: int, size: int, stride: int, conv: ConvConfig, input_pixels: int) -> int:
+def _count_windows(
+    side: int, size: int, stride: int, conv: ConvConfig, input_pixels: int, *, ceil: bool = False
+) -> int:
     check(
         side >= size,
         f"--augment.crop-pixels (or resize-pixels) {input_pixels} is too small: {conv.name} gets {side} positions and "
         f"needs {size}",
     )
+    if ceil:  # a last window may hang over the edge, but has to begin within
+        return min((side - size + stride - 1) // stride, (side - 1) // stride) + 1
     return (side - size) // stride + 1
 
 
@@ -117,8 +126,17 @@ def _initialize(network: AlexNet, config: ModelConfig, generator: torch.Generato
         layer = network.get_submodule(description.name)
         assert isinstance(layer, nn.Conv2d | nn.Linear)
         assert layer.bias is not None
-        if description.weight_std == "kaiming":
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+        match description.weight_std:
+            case "kaiming":
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+            case "xavier":
+                nn.init.xavier_uniform_(layer.weight, generator=generator)
+            case "torch":
+                nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
+            case std:
+                nn.init.normal_(layer.weight, std=std, generator=generator)
+        if description.bias == "torch":
+            bound = 1 / math.sqrt(layer.weight[0].numel())
+            nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
         else:
-            nn.init.normal_(layer.weight, std=description.weight_std, generator=generator)
-        nn.init.constant_(layer.bias, description.bias)
+            nn.init.constant_(layer.bias, description.bias)

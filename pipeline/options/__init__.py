@@ -1,6 +1,13 @@
 """What must not change numbers, unless data are damaged: what each command reads, writes and may use."""
 
-from pipeline.options.bench import AugmentBenchConfig, PreprocessBenchConfig, TrainBenchConfig
+from pipeline.options.bench import (
+    AugmentBenchConfig,
+    CommunicationBenchConfig,
+    LayersBenchConfig,
+    PreprocessBenchConfig,
+    TrainBenchConfig,
+)
+from pipeline.options.contrast import ContrastConfig, RecipeName
 from pipeline.options.loading import Decoder, Device, LoadingConfig, Split, count_cores_per_rank
 from pipeline.options.preprocess import (
     Encoding,
@@ -14,16 +21,32 @@ from pipeline.options.preprocess import (
     StatusConfig,
     VerifyConfig,
 )
-from pipeline.options.stages import DemoConfig, EvaluateConfig, PreviewConfig, ReportConfig, RuntimeConfig
+from pipeline.options.stages import (
+    CurvesConfig,
+    DemoConfig,
+    EnsembleConfig,
+    EvaluateConfig,
+    PreviewConfig,
+    ReportConfig,
+)
+from pipeline.options.train import RuntimeConfig
+from pipeline.options.weights import ExportConfig, ImportConfig
 
 __all__ = [
     "AugmentBenchConfig",
+    "CommunicationBenchConfig",
+    "ContrastConfig",
+    "CurvesConfig",
     "Decoder",
     "DemoConfig",
     "Device",
     "Encoding",
+    "EnsembleConfig",
     "EvaluateConfig",
+    "ExportConfig",
+    "ImportConfig",
     "InspectConfig",
+    "LayersBenchConfig",
     "Layout",
     "LoadingConfig",
     "MergeConfig",
@@ -31,6 +54,7 @@ __all__ = [
     "PreprocessBenchConfig",
     "PreprocessConfig",
     "PreviewConfig",
+    "RecipeName",
     "RepairConfig",
     "ReportConfig",
     "Resize",

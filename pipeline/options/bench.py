@@ -86,3 +86,47 @@ class TrainBenchConfig(LoadingConfig):
         super(TrainBenchConfig, self).__post_init__()
         check(self.batch_size > 0, f"--batch-size must be positive, found {self.batch_size}")
         check(self.num_steps > 0, f"--num-steps must be positive, found {self.num_steps}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayersBenchConfig:
+    """What is timed, and where the numbers go."""
+
+    out: Path = Path("results/layers")
+    """Directory for the JSON file and its tables."""
+    experiment: str = "source-2012"
+    """Experiment whose layers are timed, each on what the ones before it make of noise."""
+    batch_size: int = 32
+    """Images per step."""
+    num_rounds: int = 5
+    """Times that each variant has its turn, after one that does not count; the median counts."""
+    compile: bool = False
+    """Also time the response norms under torch.compile, which needs a C++ compiler, or Triton on a GPU."""
+    device: Device = "auto"
+    """Where the layers run; auto takes the GPU when there is one."""
+
+    def __post_init__(self) -> None:
+        check(self.batch_size > 0, f"--batch-size must be positive, found {self.batch_size}")
+        check(self.num_rounds > 0, f"--num-rounds must be positive, found {self.num_rounds}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CommunicationBenchConfig:
+    """What is counted, and where the numbers go."""
+
+    out: Path = Path("results")
+    """Directory for the JSON file."""
+    experiment: str = "source-2012"
+    """Experiment whose network is shared."""
+    batch_size: int = 128
+    """Images per step, over all ranks."""
+    world_sizes: tuple[int, ...] = (2, 4, 8)
+    """Numbers of ranks, each a process on this machine's CPU with the whole network at first."""
+
+    def __post_init__(self) -> None:
+        check(min(self.world_sizes, default=0) > 1, f"--world-sizes must all be at least 2, found {self.world_sizes}")
+        for world_size in self.world_sizes:
+            check(
+                self.batch_size > 0 and self.batch_size % world_size == 0,
+                f"--batch-size {self.batch_size} does not divide over {world_size} ranks: choose a multiple",
+            )

@@ -56,32 +56,6 @@ class PreviewConfig(LoadingConfig):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RuntimeConfig(LoadingConfig):
-    """Everything that must not change numbers, unless data are damaged."""
-
-    data: Path
-    """Shard set: the directory that `alexnet preprocess` wrote."""
-    out: Path
-    """Run directory, made by this run; with --resume, the one to go on with."""
-    resume: bool = False
-    """Go on from the newest checkpoint in --out."""
-    device: Device = "auto"
-    """Where the network runs; auto takes the GPU when there is one."""
-    log_every: int = 20
-    """Steps between two entries of the training loss in the journal."""
-    keep_checkpoints: int = 2
-    """Newest checkpoints that stay on disk."""
-    max_steps: int | None = None
-    """Stop after this many optimiser steps in all, as if the time were up; None runs to the end."""
-
-    def __post_init__(self) -> None:
-        super(RuntimeConfig, self).__post_init__()
-        check(self.log_every > 0, f"--log-every must be positive, found {self.log_every}")
-        check(self.keep_checkpoints > 0, f"--keep-checkpoints must be positive, found {self.keep_checkpoints}")
-        check(self.max_steps is None or self.max_steps > 0, f"--max-steps must be positive, found {self.max_steps}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateConfig(LoadingConfig):
     """What the evaluate stage measures."""
 
@@ -89,6 +63,8 @@ class EvaluateConfig(LoadingConfig):
     """Run directory that `alexnet train` wrote."""
     data: Path | None = None
     """Shard set, if it has moved since training."""
+    checkpoint: Literal["last", "best"] = "last"
+    """The newest checkpoint, or that of the lowest validation error, which no row of the report takes."""
     split: Split = "val"
     """Split whose pictures are classified."""
     views: tuple[Literal["center", "ten"], ...] = ("center", "ten")
@@ -102,6 +78,25 @@ class EvaluateConfig(LoadingConfig):
         super(EvaluateConfig, self).__post_init__()
         check(len(self.views) > 0, "--views must name at least one of center, ten")
         check(self.batch_size > 0, f"--batch-size must be positive, found {self.batch_size}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnsembleConfig:
+    """Which saved predictions are averaged."""
+
+    runs: tuple[Path, ...]
+    """Run directories that `alexnet evaluate` has been through."""
+    split: Split = "val"
+    """Split whose predictions are averaged."""
+    views: Literal["center", "ten"] = "ten"
+    """Views that they were made from."""
+    out: Path | None = None
+    """JSON file to write, which must not exist yet; None only prints."""
+
+    def __post_init__(self) -> None:
+        check(len(self.runs) > 1, f"an ensemble needs at least two runs, found {len(self.runs)}")
+        check(len(set(self.runs)) == len(self.runs), "an ensemble needs different runs, found one of them twice")
+        check(self.out is None or not self.out.exists(), f"--out {self.out} already exists: choose another file")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,3 +122,24 @@ class DemoConfig:
 
     def __post_init__(self) -> None:
         check(self.processes > 0, f"--processes must be positive, found {self.processes}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CurvesConfig:
+    """Which metric of which runs is drawn."""
+
+    runs: tuple[Path, ...]
+    """Run directories that `alexnet train` wrote."""
+    metric: str = "train/top1_error"
+    """Key of the journal; its mean over each epoch is drawn."""
+    threshold: float | None = None
+    """Value of the metric, an error as a fraction; the page says when each run first fell below it."""
+    out: Path = Path("results/curves")
+    """Name, without an ending, of the figure (.svg) and the page (.md); earlier ones are replaced."""
+
+    def __post_init__(self) -> None:
+        check(len(self.runs) > 0, "name at least one run directory")
+        check(
+            self.out.suffix not in {".svg", ".md"},
+            f"--out {self.out} is the name of two files: leave out {self.out.suffix}",
+        )

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import PIL
 
-from pipeline.artifacts import LEDGER, WORK_FOLDER, ShardSetInfo, read_shard_set
+from pipeline.artifacts import LEDGER, WORK_FOLDER, ShardSetInfo, find_holder, hold, read_shard_set
 from pipeline.errors import InputError, check
 from pipeline.options import MergeConfig, PreprocessConfig
-from pipeline.preprocess.claim import claim, claim_if_alone, find_holder, hold, plan_lock
+from pipeline.preprocess.claim import claim, claim_if_alone, plan_lock
 from pipeline.preprocess.content import ContentReader
 from pipeline.preprocess.merge import merge_shards, remove_leftovers
 from pipeline.preprocess.packing import pack_missing, say

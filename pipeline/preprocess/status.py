@@ -6,10 +6,10 @@ from dataclasses import MISSING, dataclass, fields
 from itertools import groupby, pairwise
 from pathlib import Path
 
-from pipeline.artifacts import WORK_FOLDER, Split, read_json, read_shard_set, to_json, write_json
+from pipeline.artifacts import WORK_FOLDER, Split, find_holder, read_json, read_shard_set, to_json, write_json
 from pipeline.errors import check
 from pipeline.options import PreprocessConfig, StatusConfig
-from pipeline.preprocess.claim import find_holder, find_parts_at_work, plan_lock, whole_lock
+from pipeline.preprocess.claim import find_parts_at_work, plan_lock, whole_lock
 from pipeline.preprocess.plan import PLAN_FILE, PlannedShard, find_plan
 from pipeline.preprocess.records import find_records
 

@@ -40,7 +40,7 @@ def draw_claims(runs: Sequence[MeasuredRun]) -> bytes:
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=3, fontsize=8)
-    return _save(figure)
+    return save_svg(figure)
 
 
 def draw_curves(runs: Sequence[MeasuredRun]) -> bytes:
@@ -48,8 +48,7 @@ def draw_curves(runs: Sequence[MeasuredRun]) -> bytes:
     figure = Figure(figsize=(9, 4), layout="constrained")
     errors, losses = figure.subplots(1, 2)
     for run in runs:
-        prefix = "" if run.path.name == run.record.experiment else f"{run.path.name}: "
-        label = f"{prefix}{run.record.experiment} ({run.record.status})"
+        label = format_label(run)
         errors.plot(*_split([(epoch, error * 100) for epoch, error in run.val_top1_errors]), "o-", ms=4, label=label)
         losses.plot(*_split(run.train_losses), label=label)
     for chance in sorted({100 * (1 - 1 / run.record.config.model.num_classes) for run in runs}):
@@ -61,15 +60,22 @@ def draw_curves(runs: Sequence[MeasuredRun]) -> bytes:
         axes.grid(color="0.92")
     handles, labels = errors.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", fontsize=8)
-    return _save(figure)
+    return save_svg(figure)
+
+
+def format_label(run: MeasuredRun) -> str:
+    """Name of a run in a legend."""
+    prefix = "" if run.path.name == run.record.experiment else f"{run.path.name}: "
+    return f"{prefix}{run.record.experiment} ({run.record.status})"
 
 
 def _split(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
     return [x for x, _ in points], [y for _, y in points]
 
 
-def _save(figure: Figure) -> bytes:
+def save_svg(figure: Figure) -> bytes:
+    """The figure as SVG; the same figure gives the same bytes."""
     content = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "alexnet"}):  # the same runs give the same bytes
+    with mpl.rc_context({"svg.hashsalt": "alexnet"}):
         figure.savefig(content, format="svg", metadata={"Date": None})
     return content.getvalue()

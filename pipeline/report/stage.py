@@ -4,17 +4,16 @@ from pathlib import Path
 
 from pipeline import paper
 from pipeline.artifacts import write_bytes
-from pipeline.errors import check
 from pipeline.options import ReportConfig
 from pipeline.report.figures import draw_claims, draw_curves
 from pipeline.report.measured import find_answer, read_run
+from pipeline.report.page import check_own_page, format_mark
 from pipeline.report.table import format_claims, format_origins, format_runs
 
 RULES = (
     "Errors in percent; lower is better. A row is taken only by a run of the registered experiment, from committed "
     "code, through all its epochs, on the whole data set. Rows that nobody ran say so."
 )
-MARK = "<!-- written by `alexnet report`; edits are lost when it is written again -->"
 
 
 def report(config: ReportConfig) -> Path:
@@ -27,15 +26,12 @@ def report(config: ReportConfig) -> Path:
         InputError: a path is no run directory, or `report.md` is there and is no report.
     """
     path = config.out / "report.md"
-    check(
-        not path.exists() or path.read_text(errors="replace").startswith(MARK),
-        f"{path} exists and was not written by `alexnet report`: choose another --out",
-    )
+    check_own_page(path, "report")
     runs = [read_run(run) for run in config.runs]
     num_answered = sum(find_answer(claim, runs) is not None for claim in paper.CLAIMS)
     write_bytes(config.out / "claims.svg", draw_claims(runs))
     parts = [
-        MARK,
+        format_mark("report"),
         "# AlexNet 2012: what the paper says, what the source recorded, what was measured",
         RULES,
         f"**{num_answered} of {len(paper.CLAIMS)} rows** are answered by the {len(runs)} runs that follow the table.",

@@ -12,6 +12,7 @@ from pipeline.errors import InputError, check
 from pipeline.experiments import get_status
 from pipeline.options import RuntimeConfig
 from pipeline.provenance import read_command, read_commit, read_machine, read_tool_versions
+from pipeline.weights import Weights
 
 
 def check_classes(shard_set: ShardSet, config: ExperimentConfig) -> None:
@@ -28,6 +29,19 @@ def check_classes(shard_set: ShardSet, config: ExperimentConfig) -> None:
     )
 
 
+def check_shareable(config: ExperimentConfig, runtime: RuntimeConfig) -> None:
+    """Refuse what needs all of a layer on one rank, where ranks share layers.
+
+    Raises:
+        InputError: LARS's norms, or float16's search for gradients that are not finite, would see parts only.
+    """
+    shared = "--towers 2" if runtime.towers > 1 else f"--fc-parallel {runtime.fc_parallel}"
+    if runtime.towers == runtime.fc_parallel == 1:
+        return
+    check(config.optimizer.lars is None, f"{shared} leaves each rank parts of layers, whose norms --optimizer.lars needs")
+    check(config.precision != "float16", f"{shared} does not go with --precision float16: take bfloat16")
+
+
 def check_run_directory(run: RunDirectory, wanted: Identity, *, resume: bool) -> None:
     """Refuse a run directory that is taken, or that --resume cannot go on with. Nothing is written yet.
 
@@ -36,7 +50,12 @@ def check_run_directory(run: RunDirectory, wanted: Identity, *, resume: bool) ->
     """
     if resume:
         check(run.config.is_file(), f"{run.path} has no config.json, so no run began there: leave out --resume")
-        check_belongs(run.path, run.read_record(), wanted)
+        record = run.read_record()
+        check(
+            record.status != "imported",
+            f"--out {run.path} holds weights that were imported, and no training to go on with: choose another --out",
+        )
+        check_belongs(run.path, record, wanted)
     elif run.config.is_file():
         raise InputError(f"--out {run.path} already exists: add --resume to go on with it, or choose another directory")
     elif run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
@@ -44,7 +63,12 @@ def check_run_directory(run: RunDirectory, wanted: Identity, *, resume: bool) ->
 
 
 def record_start(
-    run: RunDirectory, wanted: Identity, runtime: RuntimeConfig, shard_set: ShardSet, world: World
+    run: RunDirectory,
+    wanted: Identity,
+    runtime: RuntimeConfig,
+    shard_set: ShardSet,
+    world: World,
+    weights: Weights | None,
 ) -> None:
     """Write `config.json`, or add a resumed start to it."""
     start = read_start(world)
@@ -65,6 +89,8 @@ def record_start(
         num_train_images=shard_set.info.splits["train"].num_images,
         num_val_images=shard_set.info.splits["val"].num_images,
         starts=(start,),
+        weights=str(weights.path.resolve()) if weights else None,
+        weights_digest=weights.sha256 if weights else None,
     )
     write_json(run.config, record)
 

@@ -1,25 +1,22 @@
 """The steps of training, from one step to another, with what is measured on the way."""
 
-import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from pipeline.augment.loader import Batch
 from pipeline.distributed import World, sum_over_ranks
-from pipeline.errors import RunError
-from pipeline.evaluate.topk import count_errors
-from pipeline.train.optimizer import drop_frozen_gradients
+from pipeline.train.step import Stepper, seed_step
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainMetrics:
-    """Means over the pictures since the last report, over all ranks; `step` counts finished steps."""
+    """Means over the pictures since the last report, over all ranks; `step` counts finished steps.
+
+    `broken_step` is the first step, counted from 0, whose loss was not finite; None where all were.
+    """
 
     step: int
     loss: float
@@ -28,57 +25,36 @@ class TrainMetrics:
     seconds: float
     images_per_second: float
     data_wait_fraction: float
-
-
-def seed_step(seed: int, *, step: int, rank: int) -> None:
-    """Seed torch for one step, so that dropout is a function of (seed, step, rank) and resuming needs no generator."""
-    words = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)
-    torch.manual_seed(int(words[0]))
-
-
-def take_step(
-    network: nn.Module, optimizer: torch.optim.SGD, batch: Batch, *, use_bfloat16: bool
-) -> tuple[Tensor, Tensor]:
-    """One optimiser step. A damaged picture that the batch lacks counts as one without a gradient.
-
-    Args:
-        network: in training mode; wrapped for data parallelism where there are several ranks.
-        optimizer: owns the network's parameters.
-        batch: this rank's part of the global batch.
-        use_bfloat16: autocast.
-
-    Returns:
-        Sum of the losses () float32 and count of top-1 errors () int64 of this rank's pictures, still on the device.
-    """
-    with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=use_bfloat16):
-        logits = network(batch.images)
-    loss = F.cross_entropy(logits.float(), batch.labels, reduction="sum")
-    optimizer.zero_grad(set_to_none=True)
-    (loss / (len(batch.labels) + batch.num_skipped)).backward()  # type: ignore[no-untyped-call]
-    drop_frozen_gradients(optimizer)
-    optimizer.step()
-    return loss.detach(), count_errors(logits.detach(), batch.labels)[0]
+    broken_step: int | None = None
 
 
 def run_steps(
-    network: nn.Module,
-    optimizer: torch.optim.SGD,
+    stepper: Stepper,
     batches: Iterable[Batch],
     *,
     first_step: int,
     last_step: int,
     seed: int,
-    use_bfloat16: bool,
     report_every: int,
     world: World,
+    set_rates: Callable[[int], None] | None = None,
 ) -> Iterator[TrainMetrics]:
     """Take the steps from `first_step` to `last_step` - 1 and report every `report_every` steps and at the end.
 
-    Raises:
-        RunError: the loss is no longer a finite number.
+    The host waits for the device only to report.
+
+    Args:
+        stepper: takes them.
+        batches: this rank's, from that of `first_step` on.
+        first_step: steps finished before.
+        last_step: steps finished after.
+        seed: of the experiment.
+        report_every: steps between reports, counted from step 0.
+        world: this process among all.
+        set_rates: called with each step before it is taken; None leaves the rates.
     """
-    network.train()
-    totals = torch.zeros(2, dtype=torch.float64, device=world.device)  # losses, errors
+    stepper.network.train()
+    sums: list[torch.Tensor] = []  # losses and errors of each step
     counts = torch.zeros(2, dtype=torch.float64)  # pictures, skipped pictures
     iterator = iter(batches)
     since, waited = time.perf_counter(), 0.0
@@ -86,31 +62,28 @@ def run_steps(
         asked = time.perf_counter()
         batch = next(iterator)
         waited += time.perf_counter() - asked
-        seed_step(seed, step=step, rank=world.rank)
-        loss, errors = take_step(network, optimizer, batch, use_bfloat16=use_bfloat16)
-        totals += torch.stack([loss.double(), errors.double()])
+        if set_rates is not None:
+            set_rates(step)
+        seed_step(seed, step=step, rank=world.data_rank)
+        loss, errors = stepper.take(batch)
+        sums.append(torch.stack([loss.double(), errors.double()]))
         counts += torch.tensor([len(batch.labels), batch.num_skipped])
         if (step + 1) % report_every and step + 1 < last_step:
             continue
-        loss_sum, error_sum, num_images, num_skipped = sum_over_ranks(
-            torch.cat([totals, counts.to(world.device)])
-        ).tolist()
-        if not math.isfinite(loss_sum):
-            rates = ", ".join(f"{group['role']} {group['lr']:g}" for group in optimizer.param_groups)
-            raise RunError(
-                f"training loss {loss_sum / num_images} at or before step {step + 1} with rates {rates}: "
-                "start anew in another --out with smaller --schedule.weights, or look at the data"
-            )
+        total = sum_over_ranks(torch.cat([torch.cat(sums), counts.to(world.device)]), world.data_group).cpu()
+        losses, (num_images, num_skipped) = total[:-2:2], total[-2:].tolist()
+        finite = losses.isfinite()
         elapsed = time.perf_counter() - since
         yield TrainMetrics(
             step=step + 1,
-            loss=loss_sum / num_images,
-            top1_error=error_sum / num_images,
+            loss=float(losses.sum()) / num_images,
+            top1_error=float(total[1:-2:2].sum()) / num_images,
             num_skipped=round(num_skipped),
             seconds=elapsed,
             images_per_second=num_images / elapsed,
             data_wait_fraction=waited / elapsed,
+            broken_step=None if finite.all() else step + 1 - len(losses) + int(finite.int().argmin()),
         )
-        totals.zero_()
+        sums.clear()
         counts.zero_()
         since, waited = time.perf_counter(), 0.0

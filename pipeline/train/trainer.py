@@ -1,40 +1,47 @@
-"""What one rank needs to train: network, optimiser and loaders, as new or from a checkpoint."""
+"""What one rank needs to train: network, optimiser and loaders, as new, from given weights or from a checkpoint."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.artifacts import RunDirectory, ShardSet
 from pipeline.augment.loader import BatchFormat, EvaluationLoader, TrainLoader
-from pipeline.checkpoint import Identity, check_belongs, find_checkpoints, read_checkpoint
+from pipeline.checkpoint import Checkpoint, Identity, check_belongs, find_sound, read_checkpoint
 from pipeline.config import ExperimentConfig
 from pipeline.distributed import World, broadcast_from_main
 from pipeline.errors import check
 from pipeline.experiments import get_status
-from pipeline.model.alexnet import build_alexnet
+from pipeline.model.alexnet import AlexNet, build_alexnet
+from pipeline.model.parallel import ParallelNetwork
+from pipeline.model.precision import AUTOCAST_DTYPES, use_tensor_cores
 from pipeline.options import RuntimeConfig
 from pipeline.train.optimizer import build_optimizer
+from pipeline.train.schedule import Rates, compute_rates
+from pipeline.train.step import Stepper
+from pipeline.weights import Weights
 
 EVALUATION_BATCH_SIZE = 256
 
 
 @dataclass(kw_only=True, slots=True)
 class Trainer:
-    """Everything that one rank needs to train, and where it stands: steps taken, errors of the finished epochs."""
+    """Everything that one rank needs to train, and where it stands: steps taken, evaluations, whether it stalls."""
 
     identity: Identity
     runtime: RuntimeConfig
+    shard_set: ShardSet
     world: World
-    network: nn.Module
-    parallel: nn.Module
+    parallel: ParallelNetwork
     optimizer: torch.optim.SGD
+    stepper: Stepper
     train_loader: TrainLoader
     val_loader: EvaluationLoader
-    step: int
-    val_top1_errors: tuple[float, ...]
+    step: int = 0
+    evaluations: tuple[tuple[int, float], ...] = ()
+    stalled: bool = False
 
     @property
     def config(self) -> ExperimentConfig:
@@ -52,71 +59,177 @@ class Trainer:
         return self.train_loader.steps_per_epoch
 
     @property
+    def num_scheduled_steps(self) -> int:
+        """Steps of all epochs."""
+        return self.config.schedule.epochs * self.steps_per_epoch
+
+    @property
     def last_step(self) -> int:
         """Step at which training ends."""
-        full = self.config.schedule.epochs * self.steps_per_epoch
-        return min(full, self.runtime.max_steps or full)
+        return min(self.num_scheduled_steps, self.runtime.max_steps or self.num_scheduled_steps)
+
+    def compute_rates(self, step: int) -> Rates:
+        """Learning rates of a step."""
+        return compute_rates(
+            self.config.schedule,
+            step=step,
+            steps_per_epoch=self.steps_per_epoch,
+            global_batch_size=self.config.global_batch_size,
+            evaluations=self.evaluations,
+        )
+
+    def gather_network(self) -> nn.Module:
+        """The whole network on this rank's device, with the weights of now; every rank calls this."""
+        if self.world.mesh is None:
+            return self.parallel.network
+        network = build_network(self.config, seed=None).to(self.world.device)
+        network.load_state_dict(self.parallel.gather_state())
+        return network
+
+    def gather_checkpoint(self) -> Checkpoint:
+        """What it takes to go on from here, as if on one device; every rank calls this."""
+        return Checkpoint(
+            experiment=self.identity.experiment,
+            config=self.config,
+            data_digest=self.identity.data_digest,
+            step=self.step,
+            steps_per_epoch=self.steps_per_epoch,
+            evaluations=self.evaluations,
+            draws_digest=self.train_loader.sampler.compute_digest(self.step),
+            stalled=self.stalled,
+            model=self.parallel.gather_state(),
+            optimizer=self.parallel.gather_optimizer_state(self.optimizer),
+            scaler=self.stepper.scaler.state_dict(),
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Stand where a checkpoint stands."""
+        self.parallel.load_state(checkpoint.model)
+        self.parallel.load_optimizer_state(self.optimizer, checkpoint.optimizer)
+        self.stepper.scaler.load_state_dict(checkpoint.scaler)
+        self.step, self.evaluations, self.stalled = checkpoint.step, checkpoint.evaluations, checkpoint.stalled
 
 
-def build_trainer(identity: Identity, runtime: RuntimeConfig, shard_set: ShardSet, world: World) -> Trainer:
-    """Build network, optimiser and loaders, as new or from the newest checkpoint.
+def build_trainer(
+    identity: Identity, runtime: RuntimeConfig, shard_set: ShardSet, world: World, weights: Weights | None
+) -> Trainer:
+    """Build network, optimiser and loaders, as new, from given weights, or from the newest sound checkpoint.
 
     Raises:
-        InputError: the checkpoint is damaged or of another run, or the data do not fit.
+        InputError: the checkpoint is of another run, or the data or the ranks do not fit.
     """
     name, config = identity.experiment, identity.config
-    network = build_alexnet(config.model, input_pixels=config.augment.input_pixels, seed=config.seed).to(world.device)
-    optimizer = build_optimizer(network, config.optimizer)
-    batch_format = BatchFormat(dtype=torch.bfloat16 if config.precision == "bfloat16" else torch.float32)
-    train_loader = TrainLoader(
+    trainer = assemble(identity, runtime, shard_set, world, weights)
+    newest, warnings = find_newest(runtime)
+    if newest is not None:
+        checkpoint = read_checkpoint(newest, device=world.device)
+        check_belongs(newest, checkpoint, identity)
+        trainer.restore(checkpoint)
+        check_draws(trainer.train_loader, trainer.step, checkpoint.draws_digest, str(newest))
+    own_digest = trainer.train_loader.sampler.compute_digest(trainer.step)
+    check_draws(trainer.train_loader, trainer.step, broadcast_from_main(own_digest), "rank 0")
+    if world.is_main:
+        begin = f"starts at step 0{f' with weights of {weights.kind}, {weights.path}' if weights else ''}"
+        start = f"goes on at step {trainer.step} from {newest}" if newest else begin
+        print(
+            *(f"train: warning: {warning}" for warning in warnings),
+            f"train: {name} ({get_status(name, config)}) {start}, {trainer.steps_per_epoch} steps an epoch, "
+            f"{config.schedule.epochs} epochs, {describe_world(world)}",
+            sep="\n",
+            flush=True,
+        )
+    return trainer
+
+
+def find_newest(runtime: RuntimeConfig) -> tuple[Path | None, list[str]]:
+    """The checkpoint to go on from, alike on all ranks, and what the first one has to say of others."""
+    wanted = runtime.resume and (not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0)
+    found = find_sound(RunDirectory(runtime.out).checkpoints) if wanted else (None, [])
+    return broadcast_from_main(found)
+
+
+def describe_world(world: World) -> str:
+    """Processes, device, and how they share the network."""
+    shared = "in pairs of towers " if world.towers > 1 else ""
+    shared = f"sharing the linear layers by {world.fc_parallel} " if world.fc_parallel > 1 else shared
+    return f"{world.world_size} process{'es' if world.world_size > 1 else ''} {shared}on {world.device.type}"
+
+
+def build_network(config: ExperimentConfig, *, seed: int | None) -> AlexNet:
+    """The whole network of an experiment."""
+    return build_alexnet(config.model, input_pixels=config.augment.input_pixels, seed=seed)
+
+
+def assemble(
+    identity: Identity, runtime: RuntimeConfig, shard_set: ShardSet, world: World, weights: Weights | None
+) -> Trainer:
+    """Everything at step 0."""
+    config = identity.config
+    use_tensor_cores(enabled=config.precision == "tf32")
+    network = build_network(config, seed=config.seed)
+    if weights is not None:
+        network.load_state_dict(weights.state, strict=config.pretrained == "all")
+    layout = torch.channels_last if runtime.channels_last else torch.contiguous_format
+    network = network.to(world.device, memory_format=layout)  # type: ignore[call-overload]
+    batch_size = config.batch_size_per_rank(world.num_data_ranks)
+    parallel = ParallelNetwork(
+        network,
+        config.model,
+        world,
+        batch_size=min(runtime.micro_batch or batch_size, batch_size),
+        bfloat16_gradients=runtime.compress_gradients,
+    )
+    if runtime.compile:
+        parallel.compile()
+    optimizer = build_optimizer(parallel.network, config.optimizer)
+    return Trainer(
+        identity=identity,
+        runtime=runtime,
+        shard_set=shard_set,
+        world=world,
+        parallel=parallel,
+        optimizer=optimizer,
+        stepper=Stepper(
+            parallel,
+            optimizer,
+            precision=config.precision,
+            device=world.device,
+            micro_batch=runtime.micro_batch,
+            lars=config.optimizer.lars,
+        ),
+        train_loader=open_train_loader(config, runtime, shard_set, world),
+        val_loader=EvaluationLoader(
+            shard_set,
+            config.augment,
+            "val",
+            "center",
+            batch_size=EVALUATION_BATCH_SIZE,
+            world=world,
+            loading=runtime,
+            batch_format=pick_format(config, runtime),
+        ),
+    )
+
+
+def open_train_loader(
+    config: ExperimentConfig, runtime: RuntimeConfig, shard_set: ShardSet, world: World
+) -> TrainLoader:
+    """This rank's training batches."""
+    return TrainLoader(
         shard_set,
         config.augment,
         global_batch_size=config.global_batch_size,
         seed=config.seed,
-        world=world,
+        world=replace(world, rank=world.data_rank, world_size=world.num_data_ranks),
         loading=runtime,
-        batch_format=batch_format,
+        batch_format=pick_format(config, runtime),
     )
-    val_loader = EvaluationLoader(
-        shard_set,
-        config.augment,
-        "val",
-        "center",
-        batch_size=EVALUATION_BATCH_SIZE,
-        world=world,
-        loading=runtime,
-        batch_format=batch_format,
-    )
-    step, errors = 0, tuple[float, ...]()
-    found = find_checkpoints(RunDirectory(runtime.out).checkpoints) if runtime.resume else []
-    newest = broadcast_from_main(found[-1] if found else None)
-    if newest is not None:
-        checkpoint = read_checkpoint(newest, device=world.device)
-        check_belongs(newest, checkpoint, identity)
-        network.load_state_dict(checkpoint.model)
-        optimizer.load_state_dict(checkpoint.optimizer)
-        step, errors = checkpoint.step, checkpoint.val_top1_errors
-        check_draws(train_loader, step, checkpoint.draws_digest, str(newest))
-    check_draws(train_loader, step, broadcast_from_main(train_loader.sampler.compute_digest(step)), "rank 0")
-    if world.is_main:
-        start = f"goes on at step {step} from {newest}" if newest else "starts at step 0"
-        print(
-            f"train: {name} ({get_status(name, config)}) {start}, {train_loader.steps_per_epoch} steps an epoch, "
-            f"{config.schedule.epochs} epochs, {world.world_size} processes on {world.device.type}",
-            flush=True,
-        )
-    return Trainer(
-        identity=identity,
-        runtime=runtime,
-        world=world,
-        network=network,
-        parallel=wrap_parallel(network, world),
-        optimizer=optimizer,
-        train_loader=train_loader,
-        val_loader=val_loader,
-        step=step,
-        val_top1_errors=errors,
-    )
+
+
+def pick_format(config: ExperimentConfig, runtime: RuntimeConfig) -> BatchFormat:
+    """How the network wants its images."""
+    dtype = AUTOCAST_DTYPES.get(config.precision, torch.float32)
+    return BatchFormat(dtype=dtype, channels_last=runtime.channels_last)
 
 
 def check_draws(loader: TrainLoader, step: int, digest: str, whose: str) -> None:
@@ -130,11 +243,3 @@ def check_draws(loader: TrainLoader, step: int, digest: str, whose: str) -> None
         f"with NumPy {np.__version__} here, order and draws of epoch {step // loader.steps_per_epoch} are not those of "
         f"{whose}: all nodes and all starts of a run need the same commit and the same NumPy",
     )
-
-
-def wrap_parallel(network: nn.Module, world: World) -> nn.Module:
-    """The network with gradients averaged over ranks; itself where there is one rank."""
-    if world.world_size == 1:
-        return network
-    devices = [world.device.index] if world.device.type == "cuda" else None
-    return DistributedDataParallel(network, device_ids=devices, gradient_as_bucket_view=True)

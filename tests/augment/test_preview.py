@@ -299,7 +299,7 @@ REFUSALS = {
     "option first": (("preview", "--step=1"), "name what to show first: an experiment (source-2010, "),
     "unknown": (
         ("preview", "papr"),
-        "tutorial-half) or an augmentation (source, paper, caffe, modern, none)",
+        "tutorial-d2l-28) or an augmentation (source, paper, caffe, modern, none)",
     ),
     "no set named": (("preview", "none"), "Missing from alexnet augment preview none: --data"),
     "no set": (("preview", "none", "--data=nowhere"), "nowhere is not a directory: pass the directory that"),

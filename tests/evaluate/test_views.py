@@ -39,7 +39,7 @@ def test_predictions_are_those_of_each_pictures_own_views_in_evaluation_mode():
     batches = [
         Batch(images=images[rows], labels=torch.tensor(rows) % 4, positions=np.array(rows)) for rows in ([0, 1, 2], [4])
     ]
-    predictions = list(predict(network, batches, use_bfloat16=False))
+    predictions = list(predict(network, batches, precision="float32"))
     assert network.training
     assert [prediction.positions.tolist() for prediction in predictions] == [[0, 1, 2], [4]]
     found = np.concatenate([prediction.probabilities.numpy() for prediction in predictions])

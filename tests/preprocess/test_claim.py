@@ -11,16 +11,15 @@ from contextlib import ExitStack
 import pytest
 from small_sets import FEW, SLOW, assert_refused, count_done, finish, preprocess, read_files, start
 
+from pipeline.artifacts import find_holder, hold
+from pipeline.artifacts.locks import warn_without_locks
 from pipeline.errors import InputError
 from pipeline.preprocess.claim import (
     claim,
     claim_if_alone,
-    find_holder,
     find_parts_at_work,
-    hold,
     merge_lock,
     part_lock,
-    warn_without_locks,
     whole_lock,
 )
 
@@ -137,7 +136,7 @@ def test_a_disk_without_locks_gets_one_warning_and_no_refusal(few_pictures, few_
     out = tmp_path / "set"
     ended = preprocess(few_pictures, out, *FEW)
     assert ended.returncode == 0
-    assert ended.stderr == f"preprocess: warning: {out / '.work'} has no file locks; start each part once only\n"
+    assert ended.stderr == (f"warning: {out / '.work'} has no file locks; start each part and each run once only\n")
     assert read_files(out) == read_files(few_set.path)
 
 

@@ -10,7 +10,8 @@ import pytest
 from official import build_imagenet, write_tar
 from small_sets import FEW, SLOW, assert_refused, finish, preprocess, read_files, run, start
 
-from pipeline.preprocess.claim import hold, whole_lock
+from pipeline.artifacts import hold
+from pipeline.preprocess.claim import whole_lock
 
 
 @pytest.mark.parametrize("workers", [1, 3])

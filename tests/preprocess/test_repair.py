@@ -11,8 +11,9 @@ from PIL import Image
 from small_sets import assert_refused, finish, read_files, run
 from stopping import end_repair_at_every_change, kill_self
 
+from pipeline.artifacts import hold
 from pipeline.preprocess import plan as planning
-from pipeline.preprocess.claim import hold, whole_lock
+from pipeline.preprocess.claim import whole_lock
 
 
 @pytest.fixture

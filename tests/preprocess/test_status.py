@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from small_sets import FEW, SLOW, assert_refused, count_done, finish, preprocess, read_files, run, start
 
-from pipeline.preprocess.claim import hold, part_lock, plan_lock, whole_lock
+from pipeline.artifacts import hold
+from pipeline.preprocess.claim import part_lock, plan_lock, whole_lock
 from pipeline.preprocess.status import format_ranges
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,114 @@
+"""Training that does not learn: noticed, measured layer by layer, and what others do differently."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tabulate import tabulate
+from torch import Tensor, nn
+
+from pipeline.config import ExperimentConfig
+from pipeline.experiments import find_differences, get_experiment
+
+TOLERANCE = 0.01
+"""A loss this close to that of guessing, in parts of it, is one that has learned nothing."""
+MAX_DEFAULT_STEPS = 5000
+HELPED = ("source-2012", "caffe", "modern")
+"""Experiments that leave chance, in ways of their own."""
+TELLING = ("weight_std", "bias", "after", "alpha", "inverted_dropout", "biases")
+"""Last parts of the fields that decide whether a network starts to learn."""
+
+
+def count_patient_steps(asked: int | None, num_steps: int) -> int:
+    """Steps before a loss at chance is called a stall: as asked, or a quarter of all, at most 5,000."""
+    return asked if asked is not None else min(MAX_DEFAULT_STEPS, max(1, num_steps // 4))
+
+
+def is_at_chance(loss: float, num_classes: int) -> bool:
+    """Whether a loss lies within 1% of ln(classes), that of equal probabilities."""
+    chance = math.log(num_classes)
+    return abs(loss - chance) <= TOLERANCE * chance
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerHealth:
+    """One layer on one batch: root mean square of the outputs, share of units that no picture wakes, and of zeros."""
+
+    name: str
+    scale: float
+    dead_share: float | None = None
+    zero_share: float | None = None
+
+
+@contextmanager
+def watch_outputs(network: nn.Module, note: Any) -> Iterator[None]:
+    """Call `note(name, layer, output)` for each layer that has no layers within, in order of the forward pass."""
+    leaves = [(name, layer) for name, layer in network.named_modules() if not list(layer.children())]
+    handles = [
+        layer.register_forward_hook(lambda layer, _, output, name=name: note(name, layer, output))
+        for name, layer in leaves
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def measure_health(network: nn.Module, images: Tensor) -> list[LayerHealth]:
+    """Send images (N, C, H, W) through the network, without dropout, and measure each layer's outputs."""
+    found: list[LayerHealth] = []
+
+    def note(name: str, layer: nn.Module, output: Tensor) -> None:
+        values = output.float()
+        health = LayerHealth(name=name, scale=float(values.square().mean().sqrt()))
+        if isinstance(layer, nn.ReLU):
+            silent = (values == 0).flatten(2).all(2) if values.dim() > 2 else values == 0
+            health = LayerHealth(
+                name=name,
+                scale=health.scale,
+                dead_share=float(silent.all(0).float().mean()),
+                zero_share=float((values == 0).float().mean()),
+            )
+        found.append(health)
+
+    was_training = network.training
+    network.eval()
+    with watch_outputs(network, note):
+        network.forward(images)  # and not the compiled call, which passes over hooks
+    network.train(was_training)
+    return found
+
+
+def format_health(layers: list[LayerHealth]) -> str:
+    """A line per layer."""
+    body = [
+        (
+            layer.name,
+            f"{layer.scale:.3g}",
+            "" if layer.dead_share is None else f"{layer.dead_share:.1%}",
+            "" if layer.zero_share is None else f"{layer.zero_share:.1%}",
+        )
+        for layer in layers
+    ]
+    headers = ("layer", "scale of outputs", "dead ReLUs", "outputs at 0")
+    return tabulate(body, headers=headers, colalign=("left", "right", "right", "right"))
+
+
+def list_remedies(name: str, config: ExperimentConfig) -> list[str]:
+    """A line for each other experiment that leaves chance: what it has where this configuration has something else."""
+    lines = []
+    for other in HELPED:
+        differences = find_differences(config, get_experiment(other).config)
+        telling = [
+            f"{field} {there} (here {here})"
+            for field, (here, there) in differences.items()
+            if field.rsplit(".", 1)[-1] in TELLING and there is not None
+        ]
+        if telling and other != name:
+            lines.append(f"{other} has {', '.join(telling)}: `alexnet diff {name} {other}`")
+    return lines

@@ -1,0 +1,109 @@
+"""One optimiser step: forward, backward, update, in the precision and the portions that are asked for."""
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.augment.loader import Batch
+from pipeline.config import Precision
+from pipeline.evaluate.topk import count_errors
+from pipeline.model.communication import CommunicationCounter
+from pipeline.model.parallel import ParallelNetwork
+from pipeline.model.precision import autocast
+from pipeline.train.optimizer import drop_frozen_gradients, scale_by_trust
+
+
+def seed_step(seed: int, *, step: int, rank: int) -> None:
+    """Seed torch for one step, so that dropout is a function of (seed, step, rank) and resuming needs no generator."""
+    words = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)
+    torch.manual_seed(int(words[0]))
+
+
+class Stepper:
+    """Takes optimiser steps and never waits for the device.
+
+    A step whose gradients are no longer finite changes nothing, and in float32, tf32 and bfloat16 no step after it
+    does: the network is then found as it was before that step. In float16 the scale of the loss is lowered instead.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.SGD,
+        *,
+        precision: Precision,
+        device: torch.device,
+        micro_batch: int | None = None,
+        lars: float | None = None,
+    ) -> None:
+        """Steps of a network in training mode, wrapped for data parallelism where there are several ranks.
+
+        Args:
+            network: gives logits (N, classes).
+            optimizer: owns its parameters; the last group holds the last layer's biases.
+            precision: arithmetic of the layers.
+            device: where the network is.
+            micro_batch: pictures that go through the network at once, their gradients added up; None takes all.
+            lars: trust coefficient of LARS; None goes without.
+        """
+        self.network, self.optimizer, self.precision = network, optimizer, precision
+        self.micro_batch, self.lars = micro_batch, lars
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
+        self.communication: CommunicationCounter | None = None  # of the first step, where there are several ranks
+        self.broken = torch.zeros((), device=device)
+        self.last_bias: Tensor = optimizer.param_groups[-1]["params"][-1]
+
+    def take(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """One step. A damaged picture that the batch lacks counts as one without a gradient.
+
+        Args:
+            batch: this rank's part of the global batch.
+
+        Returns:
+            Sum of the losses () float32 and count of top-1 errors () int64 of this rank's pictures, on the device.
+        """
+        if self.communication is None and dist.is_initialized():
+            self.communication = CommunicationCounter()
+            with self.communication:
+                return self._take(batch)
+        return self._take(batch)
+
+    def _take(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        self.optimizer.zero_grad(set_to_none=True)
+        num_images = len(batch.labels) + batch.num_skipped
+        num_parts = math.ceil(num_images / (self.micro_batch or num_images))  # on every rank as many
+        parts = list(zip(batch.images.tensor_split(num_parts), batch.labels.tensor_split(num_parts), strict=True))
+        losses, errors = [], []
+        for place, (images, labels) in enumerate(parts):
+            with self._synchronize(last=place == len(parts) - 1):
+                with autocast(self.precision, images.device):
+                    logits = self.network(images)
+                loss = F.cross_entropy(logits.float(), labels, reduction="sum")
+                self.scaler.scale(loss / num_images).backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+            errors.append(count_errors(logits.detach(), labels)[0])
+        self._update()
+        return torch.stack(losses).sum(), torch.stack(errors).sum()
+
+    def _synchronize(self, *, last: bool) -> AbstractContextManager[None]:
+        """Average gradients over the ranks after the last portion only."""
+        if last or not isinstance(self.network, ParallelNetwork):
+            return nullcontext()
+        return self.network.no_sync()
+
+    def _update(self) -> None:
+        if self.precision != "float16":  # the last layer's biases see every picture's loss, on every rank the same
+            assert self.last_bias.grad is not None
+            self.broken = torch.maximum(self.broken, 1.0 - self.last_bias.grad.isfinite().all().float())
+            self.optimizer.found_inf = self.broken  # type: ignore[attr-defined]
+        drop_frozen_gradients(self.optimizer)
+        if self.lars is not None:
+            self.scaler.unscale_(self.optimizer)
+            scale_by_trust(self.optimizer, self.lars)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
