@@ -66,8 +66,9 @@ lock: $(SETUP) ## write requirements.lock anew from pyproject.toml: hashes, no d
 test-gpu: $(SETUP) ## the tests that need a GPU
 	@$(PY) -m pytest -m gpu
 
-bench-gpu: $(SETUP) ## loader and training speed on a GPU, as JSON in results/gpu/
+bench-gpu: $(SETUP) ## loader, layers and training speed on a GPU, as JSON in results/gpu/
 	@$(PY) -m pipeline bench augment --device cuda --out results/gpu
+	@$(PY) -m pipeline bench layers --device cuda --compile --out results/gpu
 	@$(PY) -m pipeline bench train --device cuda --out results/gpu
 
 clean: ## remove the demo's files

@@ -38,7 +38,9 @@ def check_shareable(config: ExperimentConfig, runtime: RuntimeConfig) -> None:
     shared = "--towers 2" if runtime.towers > 1 else f"--fc-parallel {runtime.fc_parallel}"
     if runtime.towers == runtime.fc_parallel == 1:
         return
-    check(config.optimizer.lars is None, f"{shared} leaves each rank parts of layers, whose norms --optimizer.lars needs")
+    check(
+        config.optimizer.lars is None, f"{shared} leaves each rank parts of layers, whose norms --optimizer.lars needs"
+    )
     check(config.precision != "float16", f"{shared} does not go with --precision float16: take bfloat16")
 
 

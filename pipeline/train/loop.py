@@ -8,6 +8,7 @@ import torch
 
 from pipeline.augment.loader import Batch
 from pipeline.distributed import World, sum_over_ranks
+from pipeline.errors import RunError
 from pipeline.train.step import Stepper, seed_step
 
 
@@ -52,6 +53,9 @@ def run_steps(
         report_every: steps between reports, counted from step 0.
         world: this process among all.
         set_rates: called with each step before it is taken; None leaves the rates.
+
+    Raises:
+        RunError: all pictures since the last report are damaged.
     """
     stepper.network.train()
     sums: list[torch.Tensor] = []  # losses and errors of each step
@@ -72,6 +76,11 @@ def run_steps(
             continue
         total = sum_over_ranks(torch.cat([torch.cat(sums), counts.to(world.device)]), world.data_group).cpu()
         losses, (num_images, num_skipped) = total[:-2:2], total[-2:].tolist()
+        if num_images == 0:
+            raise RunError(
+                f"not one picture of steps {step + 1 - len(losses)} to {step} can be decoded: "
+                "see `alexnet preprocess verify` and `repair`"
+            )
         finite = losses.isfinite()
         elapsed = time.perf_counter() - since
         yield TrainMetrics(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from accidents import kill_before_step, kill_in_write, limit_files
 from ranks import run_ranks, start_ranks
-from runs import NUM_STEPS, assert_equal_to_the_bit, list_steps, list_words, read_newest
+from small_runs import NUM_STEPS, assert_equal_to_the_bit, list_steps, list_words, read_newest
 
 from pipeline.checkpoint import Checkpoint, find_checkpoints, read_checkpoint
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from accidents import break_images
 from ranks import run_ranks, start_ranks
-from runs import STEPS_PER_EPOCH, list_steps, list_words, read_newest
+from small_runs import STEPS_PER_EPOCH, list_steps, list_words, read_newest
 
 from pipeline.tracking import Journal
 

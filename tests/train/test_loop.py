@@ -9,6 +9,7 @@ import torch
 from trainees import ALONE, NUM_CLASSES
 
 from pipeline.augment.loader import Batch, TrainLoader
+from pipeline.errors import RunError
 from pipeline.model.alexnet import build_alexnet
 from pipeline.model.layers import MaskDropout
 from pipeline.options import LoadingConfig
@@ -113,6 +114,14 @@ def test_damaged_pictures_count_in_no_mean(start, batch):
     assert (report.loss, report.top1_error) == (pytest.approx(expected.loss, rel=1e-6), expected.top1_error)
     assert report.num_skipped == 6
     assert report.images_per_second == pytest.approx(10 / report.seconds)
+
+
+def test_if_all_pictures_are_damaged_there_is_nothing_to_report(start, batch):
+    empty = dataclasses.replace(batch, images=batch.images[:0], labels=batch.labels[:0], num_skipped=8)
+    with pytest.raises(
+        RunError, match="not one picture of steps 4 to 5 can be decoded: see `alexnet preprocess verify`"
+    ):
+        list(run(start(rate=0.0), empty, first_step=4, num_steps=9, report_every=3))
 
 
 def test_the_first_loss_is_that_of_the_untrained_network(start, batch):

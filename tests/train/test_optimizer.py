@@ -248,3 +248,15 @@ def test_lars_takes_steps_of_a_share_of_each_weights_norm(network):
         optimizer.step()
     for name, value in read_values(network).items():
         np.testing.assert_allclose(value, w[name], rtol=1e-9, atol=1e-13, err_msg=name)
+
+
+def test_lars_leaves_weights_as_they_are_that_nothing_pulls_at(network):
+    optimizer = build_optimizer(network, OptimizerConfig(weight_decay=0.0, lars=0.001))
+    set_rates(optimizer, START, lr_in_momentum=False)
+    compute_gradients(network, 0)
+    network.fc7.weight.grad.zero_()
+    before = read_values(network)
+    scale_by_trust(optimizer, 0.001)
+    optimizer.step()
+    assert np.array_equal(read_values(network)["fc7.weight"], before["fc7.weight"])
+    assert not np.array_equal(read_values(network)["fc6.weight"], before["fc6.weight"])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import SMALL_FLAGS
 from ranks import run_ranks
-from runs import NUM_STEPS, STEPS_PER_EPOCH, assert_equal_to_the_bit, list_steps, list_words, read_newest
+from small_runs import NUM_STEPS, STEPS_PER_EPOCH, assert_equal_to_the_bit, list_steps, list_words, read_newest
 
 from pipeline.augment.loader import TrainLoader
 from pipeline.checkpoint import Checkpoint, find_checkpoints, read_checkpoint

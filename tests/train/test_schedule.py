@@ -10,7 +10,6 @@ from pipeline.config import PlateauConfig, ScheduleConfig
 from pipeline.experiments import EXPERIMENTS
 from pipeline.train.schedule import Rates, compute_rates, count_drops
 
-
 STEPS_PER_EPOCH = 10
 FLAT = ScheduleConfig(epochs=9, weights=((0, 0.01),), biases=((0, 0.02),))
 
