@@ -75,6 +75,7 @@ def record_start(
     """Write `config.json`, or add a resumed start to it."""
     start = read_start(world)
     if run.config.is_file():
+        check(runtime.resume, f"--out {run.path} was taken by another start a moment ago: choose another directory")
         record = run.read_record()
         write_json(run.config, replace(record, starts=(*record.starts, start)))
         return

@@ -27,10 +27,13 @@ def count_patient_steps(asked: int | None, num_steps: int) -> int:
     return asked if asked is not None else min(MAX_DEFAULT_STEPS, max(1, num_steps // 4))
 
 
-def is_at_chance(loss: float, num_classes: int) -> bool:
-    """Whether a loss lies within 1% of ln(classes), that of equal probabilities."""
+def is_at_chance(loss: float, num_classes: int, *, was: bool = False) -> bool:
+    """Whether a loss lies within 1% of ln(classes), that of equal probabilities; one that `was` there, within 2%.
+
+    So a loss that hovers about the edge is one stall and not many.
+    """
     chance = math.log(num_classes)
-    return abs(loss - chance) <= TOLERANCE * chance
+    return abs(loss - chance) <= TOLERANCE * (2 if was else 1) * chance
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -41,7 +41,9 @@ def explain_break(trainer: Trainer, step: int) -> str:
 def watch_for_stall(trainer: Trainer, metrics: TrainMetrics) -> None:
     """Say once when the loss stays at chance, with what each layer puts out and what others do differently."""
     patient = count_patient_steps(trainer.runtime.stall_after, trainer.num_scheduled_steps)
-    stalls = metrics.step >= patient and is_at_chance(metrics.loss, trainer.config.model.num_classes)
+    stalls = metrics.step >= patient and is_at_chance(
+        metrics.loss, trainer.config.model.num_classes, was=trainer.stalled
+    )
     if stalls and not trainer.stalled:
         network = trainer.gather_network()
         with autocast(trainer.config.precision, trainer.world.device):

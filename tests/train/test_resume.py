@@ -163,6 +163,15 @@ def test_what_must_not_change_numbers_changes_rounding_at_most(
         assert not torch.equal(weights, start[name]), name
 
 
+def test_portions_send_no_more_between_ranks_than_whole_batches(train, tmp_path):
+    sent = []
+    for name, flags in (("whole", ()), ("portions", ("--micro-batch=1",))):
+        said = train(tmp_path / name, "--max-steps=1", *flags, processes=2).splitlines()
+        sent += [line for line in said if "a rank sends" in line]
+    assert len(sent) == 2
+    assert sent[0] == sent[1]
+
+
 def build_start(config: ExperimentConfig) -> dict[str, torch.Tensor]:
     return build_alexnet(config.model, input_pixels=68, seed=0).state_dict()
 

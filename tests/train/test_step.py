@@ -95,8 +95,10 @@ def test_each_precision_takes_nearly_the_steps_of_float32_with_weights_in_float3
     batches = [paint_batch(seed) for seed in range(5)]
     start, results = copy_state(build_trainee()), {}
     for name in ("float32", precision):
-        network = build_trainee()
+        network, dtypes = build_trainee(), set()
+        network.fc6.register_forward_hook(lambda *seen, dtypes=dtypes: dtypes.add(seen[-1].dtype))
         losses = [loss for loss, _ in take_steps(build_stepper(network, precision=name), *batches)]
+        assert dtypes == {getattr(torch, name, torch.float32)}
         state = copy_state(network)
         assert {value.dtype for value in state.values()} == {torch.float32}
         results[name] = losses, {key: value - start[key] for key, value in state.items()}
