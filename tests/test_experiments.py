@@ -88,7 +88,8 @@ CHANGES = {
     "without-conv5": {"model.convs.conv5", "model.convs.conv4.after"},
     "six-conv": {"model.convs.conv6"},
     "six-conv-finetune": SCHEDULE - {"schedule.biases"} | {"schedule.head", "pretrained"},
-    "fig1-tanh": {f"model.convs.conv{i}.after" for i in (1, 2, 3)} | {"schedule.epochs"},
+    "fig1-tanh": {f"model.convs.conv{i}.after" for i in (1, 2, 3)}
+    | {"schedule.epochs", "schedule.weights", "schedule.biases"},
     "tutorial-d2l-28": {f"model.convs.conv1.{field}" for field in ("size", "stride", "padding", "pool_stride")}
     | {"augment.resize_pixels", "schedule.epochs"},
 }
