@@ -68,7 +68,7 @@ FIG1_TANH = FIG1_RELU.derive(
     citations={
         "model.convs.*.after": f"Fig. 1: tanh; {BARE}",
         "schedule.epochs": "ours: tanh needs several times as many",
-        "schedule.weights": "ours: the best of 0.001, 0.003, 0.01 and 0.03 after two epochs (Fig. 1: the best for each)",
+        "schedule.weights": "ours: the best of 0.001, 0.003, 0.01, 0.03 after two epochs (Fig. 1: the best for each)",
         "schedule.biases": "ours: twice that of the weights, as for ReLU",
     },
     model=build_model("tanh"),
