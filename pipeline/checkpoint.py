@@ -129,7 +129,10 @@ def find_chosen(directory: Path, choice: Literal["last", "best"]) -> tuple[Path 
 
 def is_sound(path: Path) -> bool:
     """Whether the file's checksum is that of its content."""
-    content = path.read_bytes()
+    return _is_whole(path.read_bytes())
+
+
+def _is_whole(content: bytes) -> bool:
     return hashlib.sha256(memoryview(content)[:-DIGEST_BYTES]).digest() == content[-DIGEST_BYTES:]
 
 
@@ -142,7 +145,7 @@ def read_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkp
     check(path.is_file(), f"{path} does not exist")
     content = path.read_bytes()
     check(
-        hashlib.sha256(memoryview(content)[:-DIGEST_BYTES]).digest() == content[-DIGEST_BYTES:],
+        _is_whole(content),
         f"{path} is damaged, or no checkpoint that `alexnet train` wrote: "
         "remove it, so that the checkpoint before it is used",
     )

@@ -1,17 +1,17 @@
 """The process group: who this process is, who shares its network and its pictures, sums, and an orderly end."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from pipeline.errors import check
+from pipeline.errors import InputError, check
 from pipeline.options import Device
 
 T = TypeVar("T")
@@ -183,6 +183,24 @@ def broadcast_from_main(value: T) -> T:
     box = [value]
     dist.broadcast_object_list(box)
     return box[0]
+
+
+def decide_on_main(decide: Callable[[], T]) -> T:
+    """What the first rank decides, on every rank; what it refuses, all refuse, so that none waits for another.
+
+    Raises:
+        InputError: the first rank's.
+    """
+    value, sentence = None, None
+    if read_rank() == 0:
+        try:
+            value = decide()
+        except InputError as error:
+            sentence = str(error)
+    value, sentence = broadcast_from_main((value, sentence))
+    if sentence is not None:
+        raise InputError(sentence)
+    return cast("T", value)
 
 
 def wait_for_all() -> None:

@@ -37,6 +37,9 @@ CAFFE_RATES = ((0, 0.01), (20, 0.001), (40, 1e-4), (60, 1e-5), (80, 1e-6))  # so
 CAFFE_EPOCHS = 90  # solver.prototxt: 450,000 iterations
 CAFFE_OFFSETS = 30  # Caffe's data_transformer.cpp: offsets 0 to 256 - 227
 
+CAFFE_LRN_K = 1.0  # caffe.proto
+TORCHVISION_RATES = ((0, 0.01), (30, 0.001), (60, 1e-4))  # torchvision, references/classification
+TORCHVISION_EPOCHS, TORCHVISION_BATCH_SIZE, TORCHVISION_WEIGHT_DECAY = 90, 256, 1e-4  # likewise; 8 GPUs of 32
 ONE_WEIRD_TRICK_KERNELS = (64, 192, 384, 256, 256)  # torchvision, models/alexnet.py
 
 # Network
@@ -51,9 +54,10 @@ DROPOUT = 0.5  # §4.2
 LRN_SIZE, LRN_BETA, LRN_K = 5, 0.75, 2.0  # §3.3
 PAPER_LRN_ALPHA = 5e-4  # §3.3: 1e-4 undivided, so 5e-4 where alpha is divided by n = 5
 SOURCE_LRN_ALPHA = 1e-4  # net 145: divided by n
-SOURCE_LOCAL_NORM_SIZE, SOURCE_LOCAL_NORM_ALPHA = 5, 1e-3  # net 145, cnorm2: not in the paper
+SOURCE_LOCAL_NORM_SIZE, SOURCE_LOCAL_NORM_ALPHA, SOURCE_LOCAL_NORM_K = 5, 1e-3, 1.0  # net 145, cnorm2: not in the paper
 WEIGHT_STD = 0.01  # §5; net 145: conv1, conv2 and all fully connected layers
 SOURCE_CONV345_STD = 0.03  # net 145
+CONV_BIASES, FC_BIAS = (0.0, 1.0, 0.0, 1.0, 1.0), 1.0  # §5; fc8 has 0
 PARAMETERS = 60_965_224  # counted from the layers of §3.5; §1 says 60 million
 NEURONS = 659_272  # counted likewise; §1 says 650,000
 
@@ -78,7 +82,7 @@ SOURCE_2012_CONV1_RATES = ((67, 1e-5), (72, 0.0))
 SOURCE_2012_EPOCHS = 91
 
 # Training of the other nets: rates of the weights, of conv1, first epoch without colours, epoch of the end
-UNDROPPED_BIAS_RATES = ((0, 0.02),)  # finished files of nets 145 (on 2012), 145-half, 146 and 148
+UNDROPPED_BIAS_RATES = ((0, 0.02),)  # ends of the files of nets 145 (on 2012, a later restart), 145-half, 146, 148
 ONE_GPU_RATES = ((0, 0.01), (20, 0.001), (48, 1e-4))  # net 145-half, LSVRC-2010
 ONE_GPU_CONV1_RATES = ((66, 1e-5), (72, 0.0))
 ONE_GPU_COLOR_OFF_EPOCH, ONE_GPU_EPOCHS = 66, 96

@@ -41,4 +41,4 @@ def flatten_panel(panel: str) -> str:
     lines = [line.rstrip("│ ")[2:] for line in panel.splitlines()[1:]]  # a title, then two columns of frame
     kept = [line.strip() for line in lines if not re.match(r"( {8}|[─-]{3}|For full helptext|.* --help$)", line)]
     sentence = re.split(r" Argument helptext:| Got errors:", " ".join(filter(None, kept)))[0]
-    return re.sub(r"^Error parsing [\w.]+: (?=--)", "", sentence)
+    return re.sub(r"^Error parsing [\w.]+: ", "", sentence)

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -40,7 +41,13 @@ def start_import(command: Command, words: list[str]) -> None:
 
 def start_export(command: Command, words: list[str]) -> None:
     """Write a run's weights into one file."""
-    config = command.parse(ExportConfig, words, positional=True)
+
+    @dataclass(frozen=True, kw_only=True)
+    class Arguments(ExportConfig):
+        run: tyro.conf.Positional[Path]
+        """Run directory that `alexnet train` or `alexnet weights import` wrote."""
+
+    config = command.parse(Arguments, words)
     from pipeline.weights.export import export_weights
 
     export_weights(config)

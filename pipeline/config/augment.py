@@ -66,7 +66,6 @@ class AugmentConfig:
             not (self.gray and self.color_scale != "none"),
             f"--augment.gray leaves no colours to shift, found --augment.color-scale {self.color_scale}: take none",
         )
-
         check(
             not (self.gray and self.statistics == "imagenet" and self.pixel_scale == "std"),
             "--augment.gray: nobody has published the deviation of ImageNet's luminance: take --augment.statistics "

@@ -133,6 +133,11 @@ class ModelConfig:
             len(self.convs) > 0 and len(self.linears) > 0, "--model needs at least one convolution and one linear layer"
         )
         check(self.linears[-1].units is None, "--model.linears: the last layer's units must be None (one per class)")
+        check(
+            self.linears[-1].after == (),
+            f"--model.linears: nothing may follow the last layer, whose outputs are the logits, found "
+            f"{', '.join(self.linears[-1].after)}",
+        )
         names = [conv.name for conv in self.convs] + [linear.name for linear in self.linears]
         check(
             len(set(names)) == len(names), f"--model needs a name of its own for each layer, found {', '.join(names)}"

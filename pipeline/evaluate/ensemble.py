@@ -51,12 +51,12 @@ def combine(config: EnsembleConfig) -> EnsembleRecord:
         file, evaluation = find_predictions(path, config.split, config.views)
         with np.load(file) as saved:
             pictures = (evaluation.data_digest, saved["positions"], saved["labels"])
+            reference = reference or pictures
+            check(
+                pictures[0] == reference[0] and all(map(np.array_equal, pictures[1:], reference[1:])),
+                f"{path} was evaluated on other pictures than {config.runs[0]}: evaluate all on one shard set",
+            )
             probabilities = probabilities + saved["probabilities"].astype(np.float64)
-        reference = reference or pictures
-        check(
-            pictures[0] == reference[0] and all(map(np.array_equal, pictures[1:], reference[1:])),
-            f"{path} was evaluated on other pictures than {config.runs[0]}: evaluate all on one shard set",
-        )
         run = RunDirectory(path).read_record()
         members.append(
             Member(

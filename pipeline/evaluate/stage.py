@@ -1,4 +1,4 @@
-"""The evaluate stage: a run's newest checkpoint on a split, counted exactly over all ranks, predictions kept."""
+"""The evaluate stage: a run's newest or best checkpoint on a split, counted exactly over all ranks."""
 
 import gc
 import io
@@ -22,17 +22,18 @@ from pipeline.artifacts import (
 from pipeline.augment.geometry import Views
 from pipeline.augment.loader import EvaluationLoader
 from pipeline.checkpoint import Checkpoint, find_checkpoints, find_chosen, read_checkpoint
-from pipeline.distributed import World, broadcast_from_main, gather_to_main, join_world, wait_for_all
+from pipeline.distributed import World, broadcast_from_main, decide_on_main, gather_to_main, join_world, wait_for_all
 from pipeline.errors import check
 from pipeline.evaluate.topk import ErrorCounts
 from pipeline.evaluate.views import Prediction, predict
 from pipeline.model.alexnet import build_alexnet
+from pipeline.model.precision import use_tensor_cores
 from pipeline.options import EvaluateConfig
 from pipeline.tracking import Journal, sync_or_warn
 
 
 def evaluate(config: EvaluateConfig) -> list[EvaluationRecord]:
-    """Evaluate a run's newest checkpoint for each of `config.views`, and save counts and probabilities.
+    """Evaluate a run's newest or best checkpoint for each of `config.views`, and save counts and probabilities.
 
     Raises:
         InputError: no run, no checkpoint, or another shard set than the run was trained on.
@@ -45,13 +46,11 @@ def evaluate(config: EvaluateConfig) -> list[EvaluationRecord]:
     )
     shard_set = run.open_data(trained, config.data)
     with join_world(config.device) as world:
-        path, warnings = broadcast_from_main(
-            find_chosen(run.checkpoints, config.checkpoint) if world.is_main else (run.path, [])
-        )
-        assert path is not None
+        chosen, warnings = decide_on_main(lambda: find_chosen(run.checkpoints, config.checkpoint))
+        assert chosen is not None
         if world.is_main and warnings:
             print(*(f"evaluate: warning: {warning}" for warning in warnings), sep="\n", flush=True)
-        checkpoint = read_checkpoint(path, device=world.device)
+        checkpoint = read_checkpoint(chosen, device=world.device)
         network = load_network(checkpoint, world)
         records = []
         for views in config.views:
@@ -79,6 +78,7 @@ def evaluate(config: EvaluateConfig) -> list[EvaluationRecord]:
 def load_network(checkpoint: Checkpoint, world: World) -> nn.Module:
     """The network of a checkpoint on this rank's device."""
     config = checkpoint.config
+    use_tensor_cores(enabled=config.precision == "tf32")
     network = build_alexnet(config.model, input_pixels=config.augment.input_pixels, seed=None)
     network.load_state_dict(checkpoint.model)
     return network.to(world.device)

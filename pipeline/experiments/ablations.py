@@ -28,6 +28,7 @@ ONE_GPU = SOURCE_2010.derive(
         "model.towers": "net 145-half",
         "augment.color_off_epoch": "net 145-half: the notes",
         "schedule.*": "net 145-half: the notes",
+        "schedule.weights": "net 145-half: the notes; its file ends at 1e-5, at an epoch that nobody wrote down",
         "schedule.biases": "net 145-half: 0.02 in most layers of the finished file",
     },
     augment=replace(SOURCE_2010.config.augment, color_off_epoch=paper.ONE_GPU_COLOR_OFF_EPOCH),
@@ -135,7 +136,7 @@ WITHOUT_A_LAYER = tuple(
         model=with_convs(*convs),
     )
     for name, convs, citations in (
-        ("conv3", (CONV1, CONV2, CONV4, CONV5), {}),
+        ("conv3", (CONV1, CONV2, CONV4, CONV5), {"model.convs.conv4.groups": "ours: so towers first meet at fc6"}),
         ("conv4", (CONV1, CONV2, CONV3, CONV5), {}),
         (
             "conv5",
@@ -155,7 +156,9 @@ SIX_CONV = SOURCE_2012.derive(
     },
     model=with_convs(
         *SOURCE_MODEL.convs,
-        ConvConfig(name="conv6", kernels=256, size=3, padding=(1, 1), weight_std=paper.SOURCE_CONV345_STD, bias=1.0),
+        ConvConfig(
+            name="conv6", kernels=256, size=3, padding=(1, 1), weight_std=paper.SOURCE_CONV345_STD, bias=paper.FC_BIAS
+        ),
     ),
 )
 

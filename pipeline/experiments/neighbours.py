@@ -33,7 +33,9 @@ CAFFE = Experiment(
             convs=(replace(CAFFE_CONVS[0], padding=(0, 0)), *CAFFE_CONVS[1:]),
             linears=build_linears(std=paper.CAFFE_FC_STD, bias=paper.CAFFE_BIAS),
             towers=1,
-            lrn=ResponseNormConfig(size=5, alpha=1e-4, beta=0.75, k=1.0),
+            lrn=ResponseNormConfig(
+                size=paper.LRN_SIZE, alpha=paper.SOURCE_LRN_ALPHA, beta=paper.LRN_BETA, k=paper.CAFFE_LRN_K
+            ),
             inverted_dropout=True,
         ),
         optimizer=OptimizerConfig(bias_weight_decay=0.0, lr_in_momentum=True),
@@ -94,13 +96,17 @@ ONE_WEIRD_TRICK = Experiment(
     config=ExperimentConfig(
         augment=AUGMENTATIONS["modern"],
         model=TORCHVISION_MODEL,
-        optimizer=OptimizerConfig(weight_decay=1e-4, bias_weight_decay=1e-4, lr_in_momentum=False),
-        schedule=ScheduleConfig(
-            epochs=90,
-            weights=((0, 0.01), (30, 0.001), (60, 1e-4)),
-            biases=((0, 0.01), (30, 0.001), (60, 1e-4)),
+        optimizer=OptimizerConfig(
+            weight_decay=paper.TORCHVISION_WEIGHT_DECAY,
+            bias_weight_decay=paper.TORCHVISION_WEIGHT_DECAY,
+            lr_in_momentum=False,
         ),
-        global_batch_size=256,
+        schedule=ScheduleConfig(
+            epochs=paper.TORCHVISION_EPOCHS,
+            weights=paper.TORCHVISION_RATES,
+            biases=paper.TORCHVISION_RATES,
+        ),
+        global_batch_size=paper.TORCHVISION_BATCH_SIZE,
     ),
     citations={
         "model.*": "torchvision, models/alexnet.py",

@@ -65,7 +65,7 @@ TUTORIAL_HALF = Experiment(
         schedule=ScheduleConfig(epochs=90, weights=HALF_RATES, biases=HALF_RATES),
     ),
     citations={"model.*": "tutorial"}
-    | dict.fromkeys(("optimizer.*", "schedule.*", "augment.*"), "ours: the post gives none"),
+    | dict.fromkeys(("optimizer.*", "schedule.*", "augment.*", "global_batch_size"), "ours: the post gives none"),
 )
 
 ONE_TOWER_CONVS = build_convs(

@@ -26,7 +26,6 @@ SOURCE_STEPS: tuple[Steps, ...] = (  # net 145: norm before ReLU in layer 1, a s
     ("pool", "relu"),
 )
 SOURCE_STDS = (paper.WEIGHT_STD,) * 2 + (paper.SOURCE_CONV345_STD,) * 3
-BIASES = (0.0, 1.0, 0.0, 1.0, 1.0)
 
 
 def build_convs(
@@ -51,7 +50,7 @@ def build_convs(
     )
 
 
-def build_linears(*, std: float = paper.WEIGHT_STD, bias: float = 1.0) -> tuple[LinearConfig, ...]:
+def build_linears(*, std: float = paper.WEIGHT_STD, bias: float = paper.FC_BIAS) -> tuple[LinearConfig, ...]:
     """The three fully connected layers of §3.5."""
     return (
         LinearConfig(name="fc6", units=paper.FC_UNITS, weight_std=std, bias=bias),
@@ -61,12 +60,15 @@ def build_linears(*, std: float = paper.WEIGHT_STD, bias: float = 1.0) -> tuple[
 
 
 SOURCE_MODEL = ModelConfig(
-    convs=build_convs(after=SOURCE_STEPS, stds=SOURCE_STDS, biases=BIASES),
+    convs=build_convs(after=SOURCE_STEPS, stds=SOURCE_STDS, biases=paper.CONV_BIASES),
     linears=build_linears(),
     num_classes=paper.CLASSES,
     lrn=ResponseNormConfig(size=paper.LRN_SIZE, alpha=paper.SOURCE_LRN_ALPHA, beta=paper.LRN_BETA, k=paper.LRN_K),
     local_norm=ResponseNormConfig(
-        size=paper.SOURCE_LOCAL_NORM_SIZE, alpha=paper.SOURCE_LOCAL_NORM_ALPHA, beta=paper.LRN_BETA, k=1.0
+        size=paper.SOURCE_LOCAL_NORM_SIZE,
+        alpha=paper.SOURCE_LOCAL_NORM_ALPHA,
+        beta=paper.LRN_BETA,
+        k=paper.SOURCE_LOCAL_NORM_K,
     ),
     pool_size=paper.POOL_SIZE,
     pool_stride=paper.POOL_STRIDE,
@@ -128,7 +130,7 @@ SOURCE_2012 = SOURCE_2010.derive(
     citations={
         "augment.color_off_epoch": "net 145 on 2012: the notes",
         "schedule.*": "net 145 on 2012: the notes",
-        "schedule.biases": "net 145 on 2012: 0.02 in the finished file",
+        "schedule.biases": "inferred: 0.02 in the file, which is that of a later restart",
     },
     augment=replace(SOURCE_2010.config.augment, color_off_epoch=paper.SOURCE_2012_COLOR_OFF_EPOCH),
     schedule=ScheduleConfig(
@@ -174,7 +176,7 @@ PAPER = SOURCE_2010.derive(
     augment=AUGMENTATIONS["paper"],
     model=replace(
         SOURCE_MODEL,
-        convs=build_convs(after=PAPER_STEPS, stds=(paper.WEIGHT_STD,) * 5, biases=BIASES),
+        convs=build_convs(after=PAPER_STEPS, stds=(paper.WEIGHT_STD,) * 5, biases=paper.CONV_BIASES),
         lrn=replace(SOURCE_MODEL.lrn, alpha=paper.PAPER_LRN_ALPHA),
     ),
     optimizer=replace(SOURCE_2010.config.optimizer, bias_weight_decay=paper.WEIGHT_DECAY),

@@ -68,10 +68,10 @@ def bench_communication(config: CommunicationBenchConfig) -> CommunicationBenchR
     towers = experiment.model.towers
     if towers > 1:
         check_towers(experiment.model, towers)
-    for world_size in config.world_sizes:
+    for world_size in sorted(config.world_sizes):
         check_fc_parallel(experiment.model, world_size)
     volumes = list[Volume]()
-    for world_size in config.world_sizes:
+    for world_size in sorted(config.world_sizes):
         ways = [Sharing(world_size=world_size), Sharing(world_size=world_size, fc_parallel=world_size)]
         if towers > 1 and world_size % towers == 0:
             ways.insert(1, Sharing(world_size=world_size, towers=towers))

@@ -114,7 +114,7 @@ class LayersBenchConfig:
 class CommunicationBenchConfig:
     """What is counted, and where the numbers go."""
 
-    out: Path = Path("results")
+    out: Path = Path("results/communication")
     """Directory for the JSON file."""
     experiment: str = "source-2012"
     """Experiment whose network is shared."""

@@ -89,7 +89,7 @@ def find_answer(claim: paper.Claim, runs: Sequence[MeasuredRun]) -> tuple[Measur
         if (
             evaluation is not None
             and record.experiment == claim.experiment
-            and get_status(record.experiment, record.config) == "as registered"
+            and record.status == get_status(record.experiment, record.config) == "as registered"
             and not any(start.dirty for start in record.starts)
             and evaluation.epoch == record.config.schedule.epochs
             and is_official(record)

@@ -1,13 +1,16 @@
 """Whether a run may start in its directory, and the record of that it did."""
 
+import os
+import shutil
 from dataclasses import replace
+from importlib.util import find_spec
 
 import torch
 
 from pipeline.artifacts import RunDirectory, RunRecord, ShardSet, Start, write_json
 from pipeline.checkpoint import Identity, check_belongs
 from pipeline.config import ExperimentConfig
-from pipeline.distributed import World
+from pipeline.distributed import World, pick_device, read_world_size
 from pipeline.errors import InputError, check
 from pipeline.experiments import get_status
 from pipeline.options import RuntimeConfig
@@ -35,6 +38,10 @@ def check_shareable(config: ExperimentConfig, runtime: RuntimeConfig) -> None:
     Raises:
         InputError: LARS's norms, or float16's search for gradients that are not finite, would see parts only.
     """
+    check(
+        not runtime.compress_gradients or read_world_size() > 1,
+        "--compress-gradients has no use: one process averages no gradients",
+    )
     shared = "--towers 2" if runtime.towers > 1 else f"--fc-parallel {runtime.fc_parallel}"
     if runtime.towers == runtime.fc_parallel == 1:
         return
@@ -42,6 +49,22 @@ def check_shareable(config: ExperimentConfig, runtime: RuntimeConfig) -> None:
         config.optimizer.lars is None, f"{shared} leaves each rank parts of layers, whose norms --optimizer.lars needs"
     )
     check(config.precision != "float16", f"{shared} does not go with --precision float16: take bfloat16")
+
+
+def check_compiler(runtime: RuntimeConfig) -> None:
+    """Refuse --compile where there is nothing to compile with.
+
+    Raises:
+        InputError: torch.compile would fail at the first step.
+    """
+    if runtime.compile and pick_device(runtime.device, 0).type == "cpu":
+        compiler = os.environ.get("CXX", "g++")
+        check(
+            shutil.which(compiler) is not None or shutil.which("clang++") is not None,
+            f"--compile needs a C++ compiler, and there is no {compiler} here: install g++, or leave it out",
+        )
+    elif runtime.compile:
+        check(find_spec("triton") is not None, "--compile needs Triton on a GPU: install triton, or leave it out")
 
 
 def check_run_directory(run: RunDirectory, wanted: Identity, *, resume: bool) -> None:
@@ -60,7 +83,7 @@ def check_run_directory(run: RunDirectory, wanted: Identity, *, resume: bool) ->
         check_belongs(run.path, record, wanted)
     elif run.config.is_file():
         raise InputError(f"--out {run.path} already exists: add --resume to go on with it, or choose another directory")
-    elif run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+    elif run.path.exists() and (not run.path.is_dir() or any(path != run.lock for path in run.path.iterdir())):
         raise InputError(f"--out {run.path} already exists and holds no run: choose another directory")
 
 
@@ -71,6 +94,8 @@ def record_start(
     shard_set: ShardSet,
     world: World,
     weights: Weights | None,
+    *,
+    status: str | None = None,
 ) -> None:
     """Write `config.json`, or add a resumed start to it."""
     start = read_start(world)
@@ -81,7 +106,7 @@ def record_start(
         return
     record = RunRecord(
         experiment=wanted.experiment,
-        status=get_status(wanted.experiment, wanted.config),
+        status=status or get_status(wanted.experiment, wanted.config),
         config=wanted.config,
         data=str(runtime.data.resolve()),
         data_digest=wanted.data_digest,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from pipeline.augment.loader import Batch
-from pipeline.distributed import sum_over_ranks
+from pipeline.distributed import broadcast_from_main, sum_over_ranks
 from pipeline.errors import RunError
 from pipeline.evaluate.topk import ErrorCounts
 from pipeline.evaluate.views import predict
@@ -16,7 +16,7 @@ from pipeline.train.optimizer import set_rates
 from pipeline.train.progress import Progress
 from pipeline.train.record import journal_metrics, record_stretch
 from pipeline.train.trainer import Trainer
-from pipeline.train.trouble import explain_break, watch_for_stall
+from pipeline.train.trouble import check_scale, explain_break, watch_for_stall
 
 
 def run_epochs(trainer: Trainer) -> None:
@@ -35,7 +35,8 @@ def run_epochs(trainer: Trainer) -> None:
             loss, rate = run_stretch(trainer, batches, find_end(trainer), progress)
             check_weights(trainer)
             counts = evaluate(trainer) if is_due(trainer) else None
-            record_stretch(trainer, f"mean training loss {loss:.3f}, {rate:.0f} images/s", counts)
+            with progress.pause():
+                record_stretch(trainer, f"mean training loss {loss:.3f}, {rate:.0f} images/s", counts)
 
 
 def find_end(trainer: Trainer) -> int:
@@ -71,7 +72,7 @@ def run_stretch(trainer: Trainer, batches: Iterator[Batch], end: int, progress: 
             rates = trainer.compute_rates(step)
             set_rates(trainer.optimizer, rates, lr_in_momentum=trainer.config.optimizer.lr_in_momentum)
 
-    for metrics in run_steps(
+    for own in run_steps(
         trainer.stepper,
         batches,
         first_step=first,
@@ -81,15 +82,19 @@ def run_stretch(trainer: Trainer, batches: Iterator[Batch], end: int, progress: 
         world=trainer.world,
         set_rates=follow_schedule,
     ):
+        # The copies of the last layer in a pair of towers may round apart on a GPU, and all must decide alike.
+        metrics = broadcast_from_main(own) if trainer.world.towers > 1 else own
         if metrics.broken_step is not None:
             raise RunError(explain_break(trainer, metrics.broken_step))
+        check_scale(trainer, metrics)
         loss_sum += metrics.loss * (metrics.step - reported)
         reported = metrics.step
         seconds += metrics.seconds
         trainer.step = metrics.step
         progress.show(metrics, rates, trainer.stepper.communication)
         journal_metrics(trainer, metrics, rates)
-        watch_for_stall(trainer, metrics)
+        with progress.pause():
+            watch_for_stall(trainer, metrics)
     return loss_sum / (end - first), (end - first) * trainer.config.global_batch_size / seconds
 
 

@@ -1,12 +1,10 @@
 """`alexnet weights import`: weights that were trained elsewhere become a run of no steps, which can be evaluated."""
 
-from dataclasses import replace
-
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.artifacts import RunDirectory, ShardSet, read_shard_set, to_npy, write_bytes, write_json
+from pipeline.artifacts import RunDirectory, ShardSet, read_shard_set, to_npy, write_bytes
 from pipeline.checkpoint import Checkpoint, Identity, write_checkpoint
 from pipeline.config import ExperimentConfig
 from pipeline.distributed import World
@@ -36,8 +34,12 @@ def import_weights(name: str, config: ExperimentConfig, options: ImportConfig) -
     identity = Identity(experiment=name, config=config, data_digest=shard_set.info.digest)
     check_run_directory(run, identity, resume=False)
     weights = read_weights(options.file, config.model, input_pixels=config.augment.input_pixels)
-    if options.mean is not None:
-        write_bytes(run.mean_image, to_npy(_read_mean(options, config, shard_set)))
+    mean = _read_mean(options, config, shard_set) if options.mean is not None else None
+    runtime = RuntimeConfig(data=options.data, out=options.out, weights=options.file)
+    world = World(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
+    record_start(run, identity, runtime, shard_set, world, weights, status="imported")
+    if mean is not None:
+        write_bytes(run.mean_image, to_npy(mean))
     checkpoint = Checkpoint(
         experiment=name,
         config=config,
@@ -52,10 +54,6 @@ def import_weights(name: str, config: ExperimentConfig, options: ImportConfig) -
         scaler={},
     )
     write_checkpoint(run.checkpoints, checkpoint, keep=1)
-    runtime = RuntimeConfig(data=options.data, out=options.out, weights=options.file)
-    world = World(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
-    record_start(run, identity, runtime, shard_set, world, weights)
-    write_json(run.config, replace(run.read_record(), status="imported"))
     print(
         f"weights import: {weights.path} ({weights.kind}, SHA-256 {weights.sha256[:12]}…) is now the run {run.path}: "
         f"see `alexnet evaluate {run.path}`",

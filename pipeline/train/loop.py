@@ -16,10 +16,12 @@ from pipeline.train.step import Stepper, seed_step
 class TrainMetrics:
     """Means over the pictures since the last report, over all ranks; `step` counts finished steps.
 
-    `broken_step` is the first step, counted from 0, whose loss was not finite; None where all were.
+    `num_steps` of them are in the means; `broken_step` is the first step, counted from 0, whose loss or gradients were
+    not finite, None where all were; `loss_scale` is float16's, 1 in other precisions.
     """
 
     step: int
+    num_steps: int
     loss: float
     top1_error: float
     num_skipped: int
@@ -27,6 +29,7 @@ class TrainMetrics:
     images_per_second: float
     data_wait_fraction: float
     broken_step: int | None = None
+    loss_scale: float = 1.0
 
 
 def run_steps(
@@ -58,7 +61,7 @@ def run_steps(
         RunError: all pictures since the last report are damaged.
     """
     stepper.network.train()
-    sums: list[torch.Tensor] = []  # losses and errors of each step
+    sums: list[torch.Tensor] = []  # loss, errors and whether it is broken, of each step
     counts = torch.zeros(2, dtype=torch.float64)  # pictures, skipped pictures
     iterator = iter(batches)
     since, waited = time.perf_counter(), 0.0
@@ -70,29 +73,36 @@ def run_steps(
             set_rates(step)
         seed_step(seed, step=step, rank=world.data_rank)
         loss, errors = stepper.take(batch)
-        sums.append(torch.stack([loss.double(), errors.double()]))
+        sums.append(torch.stack([loss.double(), errors.double(), stepper.broken.double()]))
         counts += torch.tensor([len(batch.labels), batch.num_skipped])
         if (step + 1) % report_every and step + 1 < last_step:
             continue
         total = sum_over_ranks(torch.cat([torch.cat(sums), counts.to(world.device)]), world.data_group).cpu()
-        losses, (num_images, num_skipped) = total[:-2:2], total[-2:].tolist()
-        if num_images == 0:
-            raise RunError(
-                f"not one picture of steps {step + 1 - len(losses)} to {step} can be decoded: "
-                "see `alexnet preprocess verify` and `repair`"
-            )
-        finite = losses.isfinite()
-        elapsed = time.perf_counter() - since
-        yield TrainMetrics(
-            step=step + 1,
-            loss=float(losses.sum()) / num_images,
-            top1_error=float(total[1:-2:2].sum()) / num_images,
-            num_skipped=round(num_skipped),
-            seconds=elapsed,
-            images_per_second=num_images / elapsed,
-            data_wait_fraction=waited / elapsed,
-            broken_step=None if finite.all() else step + 1 - len(losses) + int(finite.int().argmin()),
-        )
+        yield _report(total, step=step, seconds=time.perf_counter() - since, waited=waited, stepper=stepper)
         sums.clear()
         counts.zero_()
         since, waited = time.perf_counter(), 0.0
+
+
+def _report(total: torch.Tensor, *, step: int, seconds: float, waited: float, stepper: Stepper) -> TrainMetrics:
+    """Means up to a step, from the sums over all ranks: (loss, errors, broken) of each step, pictures, skipped ones."""
+    losses, errors, broken = total[:-2].view(-1, 3).T
+    num_images, num_skipped = total[-2:].tolist()
+    first = step + 1 - len(losses)
+    if num_images == 0:
+        raise RunError(
+            f"not one picture of steps {first} to {step} can be decoded: see `alexnet preprocess verify` and `repair`"
+        )
+    sound = losses.isfinite() & (broken == 0)
+    return TrainMetrics(
+        step=step + 1,
+        num_steps=len(losses),
+        loss=float(losses.sum()) / num_images,
+        top1_error=float(errors.sum()) / num_images,
+        num_skipped=round(num_skipped),
+        seconds=seconds,
+        images_per_second=num_images / seconds,
+        data_wait_fraction=waited / seconds,
+        broken_step=None if sound.all() else first + int(sound.int().argmin()),
+        loss_scale=stepper.scaler.get_scale(),
+    )

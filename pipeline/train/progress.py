@@ -1,6 +1,7 @@
 """How far training is, for people: a bar on a terminal, now and then a line in a job's log."""
 
 import time
+from contextlib import AbstractContextManager
 
 from tqdm import tqdm
 
@@ -28,6 +29,10 @@ class Progress:
         self.speaks, self.began, self.said = speaks, time.monotonic(), time.monotonic()
         disable = None if speaks else True
         self.bar = tqdm(initial=first_step, total=last_step, unit=" steps", disable=disable, leave=False)
+
+    def pause(self) -> AbstractContextManager[None]:
+        """Lines may be printed within it, without the bar between them."""
+        return tqdm.external_write_mode()
 
     def close(self) -> None:
         """Take the bar off the terminal."""

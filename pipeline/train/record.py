@@ -29,6 +29,7 @@ def journal_metrics(trainer: Trainer, metrics: TrainMetrics, rates: Rates) -> No
             "optim/lr_conv1": rates.conv1,
             "optim/lr_head": rates.head,
             "data/skipped_images": metrics.num_skipped,
+            "optim/loss_scale": metrics.loss_scale,
             "perf/seconds": metrics.seconds,
             "perf/images_per_second": metrics.images_per_second,
             "perf/data_wait_fraction": metrics.data_wait_fraction,

@@ -2,15 +2,16 @@
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 from pipeline.artifacts import RunDirectory, TakenError, hold, read_shard_set
 from pipeline.checkpoint import Identity, find_checkpoints
 from pipeline.config import ExperimentConfig
-from pipeline.distributed import check_sharing, join_world, read_rank, read_world_size, wait_for_all
+from pipeline.distributed import check_sharing, decide_on_main, join_world, read_rank, read_world_size, wait_for_all
 from pipeline.errors import InputError, check
 from pipeline.options import RuntimeConfig
 from pipeline.tracking import feed_mlflow
-from pipeline.train.admission import check_classes, check_run_directory, check_shareable, record_start
+from pipeline.train.admission import check_classes, check_compiler, check_run_directory, check_shareable, record_start
 from pipeline.train.epochs import run_epochs
 from pipeline.train.trainer import build_trainer
 from pipeline.weights import Weights, read_weights
@@ -25,6 +26,7 @@ def train(name: str, config: ExperimentConfig, runtime: RuntimeConfig) -> None:
     """
     check_sharing(read_world_size(), towers=runtime.towers, fc_parallel=runtime.fc_parallel)
     check_shareable(config, runtime)
+    check_compiler(runtime)
     config.batch_size_per_rank(read_world_size() // runtime.towers)
     shard_set = read_shard_set(runtime.data)
     check_classes(shard_set, config)
@@ -32,20 +34,24 @@ def train(name: str, config: ExperimentConfig, runtime: RuntimeConfig) -> None:
     identity = Identity(experiment=name, config=config, data_digest=shard_set.info.digest)
     if read_rank() == 0:
         check_run_directory(run, identity, resume=runtime.resume)
-    weights = read_start(config, runtime)
+    weights, seen = read_initial_weights(config, runtime), find_checkpoints(run.checkpoints)
     with join_world(runtime.device, towers=runtime.towers, fc_parallel=runtime.fc_parallel) as world:
         trainer = build_trainer(identity, runtime, shard_set, world, weights)
         wait_for_all()  # whatever a rank has to refuse, it has refused before anything is written
         with contextlib.ExitStack() as stack:
-            if world.is_main and trainer.step < trainer.last_step:  # a start that trains nothing leaves no trace
-                stack.enter_context(claim_run(run))
-                record_start(run, identity, runtime, shard_set, world, weights)
+            if trainer.step < trainer.last_step:  # a start that trains nothing leaves no trace
+
+                def begin() -> None:
+                    stack.enter_context(claim_run(run, seen=seen))
+                    record_start(run, identity, runtime, shard_set, world, weights)
+
+                decide_on_main(begin)
             if world.is_main:
                 stack.enter_context(feed_mlflow(run))
             run_epochs(trainer)
 
 
-def read_start(config: ExperimentConfig, runtime: RuntimeConfig) -> Weights | None:
+def read_initial_weights(config: ExperimentConfig, runtime: RuntimeConfig) -> Weights | None:
     """The weights to begin with; None where they are drawn, or where a checkpoint will give them.
 
     Raises:
@@ -61,20 +67,31 @@ def read_start(config: ExperimentConfig, runtime: RuntimeConfig) -> Weights | No
     )
     if runtime.weights is None or (runtime.resume and find_checkpoints(RunDirectory(runtime.out).checkpoints)):
         return None
-    return read_weights(
+    weights = read_weights(
         runtime.weights,
         config.model,
         input_pixels=config.augment.input_pixels,
         head=config.pretrained == "all",
     )
+    run = RunDirectory(runtime.out)
+    if run.config.is_file():
+        began = run.read_record().weights_digest
+        check(
+            began == weights.sha256,
+            f"{run.path} began with other weights (SHA-256 {began}) than --weights {runtime.weights} "
+            f"({weights.sha256}): pass those",
+        )
+    return weights
 
 
 @contextlib.contextmanager
-def claim_run(run: RunDirectory) -> Iterator[None]:
+def claim_run(run: RunDirectory, *, seen: list[Path]) -> Iterator[None]:
     """Keep other starts out of a run directory, until this process ends, however it does.
 
+    What a killed process had half written is removed.
+
     Raises:
-        InputError: another process trains there.
+        InputError: another process trains there, or has done so since its checkpoints were those `seen`.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -83,4 +100,10 @@ def claim_run(run: RunDirectory) -> Iterator[None]:
             raise InputError(
                 f"{error} is training in --out {run.path}: wait for it, stop it, or choose another"
             ) from error
+        check(
+            find_checkpoints(run.checkpoints) == seen,
+            f"another start has just trained in --out {run.path}: start again",
+        )
+        for leftover in run.checkpoints.glob(".*.tmp"):
+            leftover.unlink()
         yield

@@ -1,22 +1,21 @@
 """Training that does not learn: noticed, measured layer by layer, and what others do differently."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from tabulate import tabulate
 from torch import Tensor, nn
 
 from pipeline.config import ExperimentConfig
-from pipeline.experiments import find_differences, get_experiment
+from pipeline.experiments import compare, get_experiment
 
 TOLERANCE = 0.01
 """A loss this close to that of guessing, in parts of it, is one that has learned nothing."""
 MAX_DEFAULT_STEPS = 5000
-HELPED = ("source-2012", "caffe", "modern")
+HELPED = ("source-2012", "modern")
 """Experiments that leave chance, in ways of their own."""
 TELLING = ("weight_std", "bias", "after", "alpha", "inverted_dropout", "biases")
 """Last parts of the fields that decide whether a network starts to learn."""
@@ -47,7 +46,7 @@ class LayerHealth:
 
 
 @contextmanager
-def watch_outputs(network: nn.Module, note: Any) -> Iterator[None]:
+def watch_outputs(network: nn.Module, note: Callable[[str, nn.Module, Tensor], None]) -> Iterator[None]:
     """Call `note(name, layer, output)` for each layer that has no layers within, in order of the forward pass."""
     leaves = [(name, layer) for name, layer in network.named_modules() if not list(layer.children())]
     handles = [
@@ -103,15 +102,15 @@ def format_health(layers: list[LayerHealth]) -> str:
 
 
 def list_remedies(name: str, config: ExperimentConfig) -> list[str]:
-    """A line for each other experiment that leaves chance: what it has where this configuration has something else."""
+    """What other experiments, which leave chance, set differently in the knobs that decide it: a line each."""
     lines = []
+    own = replace(get_experiment(name), config=config)
     for other in HELPED:
-        differences = find_differences(config, get_experiment(other).config)
-        telling = [
-            f"{field} {there} (here {here})"
-            for field, (here, there) in differences.items()
-            if field.rsplit(".", 1)[-1] in TELLING and there is not None
+        differences = [
+            f"  {difference.knob}: {difference.right} there, {difference.left} here"
+            for difference in compare(own, get_experiment(other))
+            if difference.knob.rsplit(".", 1)[-1] in TELLING
         ]
-        if telling and other != name:
-            lines.append(f"{other} has {', '.join(telling)}: `alexnet diff {name} {other}`")
+        if differences and other != name:
+            lines += [f"train: what {other} sets differently (all of it: `alexnet diff {name} {other}`):", *differences]
     return lines

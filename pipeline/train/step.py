@@ -24,11 +24,18 @@ def seed_step(seed: int, *, step: int, rank: int) -> None:
     torch.manual_seed(int(words[0]))
 
 
+def split_batch(batch: Batch, micro_batch: int | None) -> list[tuple[Tensor, Tensor]]:
+    """Images and labels in portions of at most `micro_batch`; every rank has as many, whatever is damaged."""
+    num_images = len(batch.labels) + batch.num_skipped
+    num_parts = math.ceil(num_images / (micro_batch or num_images))
+    return list(zip(batch.images.tensor_split(num_parts), batch.labels.tensor_split(num_parts), strict=True))
+
+
 class Stepper:
     """Takes optimiser steps and never waits for the device.
 
-    A step whose gradients are no longer finite changes nothing, and in float32, tf32 and bfloat16 no step after it
-    does: the network is then found as it was before that step. In float16 the scale of the loss is lowered instead.
+    A step whose gradients are not all finite changes nothing, and in float32, tf32 and bfloat16 no step after it does:
+    the network is then found as it was before that step. In float16 the scale of the loss is lowered instead.
     """
 
     def __init__(
@@ -40,23 +47,27 @@ class Stepper:
         device: torch.device,
         micro_batch: int | None = None,
         lars: float | None = None,
+        shares_layers: bool = False,
+        counts_bytes: bool = False,
     ) -> None:
         """Steps of a network in training mode, wrapped for data parallelism where there are several ranks.
 
         Args:
             network: gives logits (N, classes).
-            optimizer: owns its parameters; the last group holds the last layer's biases.
+            optimizer: owns its parameters.
             precision: arithmetic of the layers.
             device: where the network is.
             micro_batch: pictures that go through the network at once, their gradients added up; None takes all.
             lars: trust coefficient of LARS; None goes without.
+            shares_layers: whether ranks hold parts of layers, so that each has gradients of its own.
+            counts_bytes: whether the first step counts what it sends; torch.compile passes over that step.
         """
         self.network, self.optimizer, self.precision = network, optimizer, precision
         self.micro_batch, self.lars = micro_batch, lars
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
-        self.communication: CommunicationCounter | None = None  # of the first step, where there are several ranks
+        self.shares_layers, self.counts_bytes = shares_layers, counts_bytes
+        self.communication: CommunicationCounter | None = None
         self.broken = torch.zeros((), device=device)
-        self.last_bias: Tensor = optimizer.param_groups[-1]["params"][-1]
 
     def take(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """One step. A damaged picture that the batch lacks counts as one without a gradient.
@@ -67,7 +78,7 @@ class Stepper:
         Returns:
             Sum of the losses () float32 and count of top-1 errors () int64 of this rank's pictures, on the device.
         """
-        if self.communication is None and dist.is_initialized():
+        if self.communication is None and self.counts_bytes:
             self.communication = CommunicationCounter()
             with self.communication:
                 return self._take(batch)
@@ -75,9 +86,7 @@ class Stepper:
 
     def _take(self, batch: Batch) -> tuple[Tensor, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
-        num_images = len(batch.labels) + batch.num_skipped
-        num_parts = math.ceil(num_images / (self.micro_batch or num_images))  # on every rank as many
-        parts = list(zip(batch.images.tensor_split(num_parts), batch.labels.tensor_split(num_parts), strict=True))
+        num_images, parts = len(batch.labels) + batch.num_skipped, split_batch(batch, self.micro_batch)
         losses, errors = [], []
         for place, (images, labels) in enumerate(parts):
             with self._synchronize(last=place == len(parts) - 1):
@@ -97,11 +106,16 @@ class Stepper:
         return self.network.no_sync()
 
     def _update(self) -> None:
-        if self.precision != "float16":  # the last layer's biases see every picture's loss, on every rank the same
-            assert self.last_bias.grad is not None
-            self.broken = torch.maximum(self.broken, 1.0 - self.last_bias.grad.isfinite().all().float())
+        if self.precision != "float16":
+            gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
+            finite = torch.stack(torch._foreach_norm(gradients)).isfinite().all()  # noqa: SLF001 - as torch's clipping
+            self.broken = torch.maximum(self.broken, 1.0 - finite.float())
+            if self.shares_layers:
+                dist.all_reduce(self.broken, dist.ReduceOp.MAX)
             self.optimizer.found_inf = self.broken  # type: ignore[attr-defined]
         drop_frozen_gradients(self.optimizer)
+        if all(parameter.grad is None for group in self.optimizer.param_groups for parameter in group["params"]):
+            return
         if self.lars is not None:
             self.scaler.unscale_(self.optimizer)
             scale_by_trust(self.optimizer, self.lars)

@@ -1,7 +1,6 @@
 """What one rank needs to train: network, optimiser and loaders, as new, from given weights or from a checkpoint."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from pipeline.artifacts import RunDirectory, ShardSet
 from pipeline.augment.loader import BatchFormat, EvaluationLoader, TrainLoader
 from pipeline.checkpoint import Checkpoint, Identity, check_belongs, find_sound, read_checkpoint
 from pipeline.config import ExperimentConfig
-from pipeline.distributed import World, broadcast_from_main
+from pipeline.distributed import World, broadcast_from_main, decide_on_main
 from pipeline.errors import check
 from pipeline.experiments import get_status
 from pipeline.model.alexnet import AlexNet, build_alexnet
@@ -42,6 +41,7 @@ class Trainer:
     step: int = 0
     evaluations: tuple[tuple[int, float], ...] = ()
     stalled: bool = False
+    num_steps_at_chance: int = 0
 
     @property
     def config(self) -> ExperimentConfig:
@@ -120,7 +120,9 @@ def build_trainer(
     """
     name, config = identity.experiment, identity.config
     trainer = assemble(identity, runtime, shard_set, world, weights)
-    newest, warnings = find_newest(runtime)
+    newest, warnings = decide_on_main(
+        lambda: find_sound(RunDirectory(runtime.out).checkpoints) if runtime.resume else (None, [])
+    )
     if newest is not None:
         checkpoint = read_checkpoint(newest, device=world.device)
         check_belongs(newest, checkpoint, identity)
@@ -139,13 +141,6 @@ def build_trainer(
             flush=True,
         )
     return trainer
-
-
-def find_newest(runtime: RuntimeConfig) -> tuple[Path | None, list[str]]:
-    """The checkpoint to go on from, alike on all ranks, and what the first one has to say of others."""
-    wanted = runtime.resume and (not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0)
-    found = find_sound(RunDirectory(runtime.out).checkpoints) if wanted else (None, [])
-    return broadcast_from_main(found)
 
 
 def describe_world(world: World) -> str:
@@ -196,6 +191,8 @@ def assemble(
             device=world.device,
             micro_batch=runtime.micro_batch,
             lars=config.optimizer.lars,
+            shares_layers=world.mesh is not None,
+            counts_bytes=world.world_size > 1 and not runtime.compile,
         ),
         train_loader=open_train_loader(config, runtime, shard_set, world),
         val_loader=EvaluationLoader(

@@ -67,6 +67,12 @@ def _crop_mean_image(config: AugmentConfig, shard_set: ShardSet) -> Tensor:
     return F.interpolate(crop[None], size=(side, side), mode="bilinear", antialias=True)[0]
 
 
+MEAN_OF_A_VIEW = (
+    "; the graph subtracts the mean image's centre from each, where `alexnet evaluate` does so before mirroring, and "
+    "under the view if the mean is cropped, so that views other than the centre differ a little"
+)
+
+
 def describe_preprocessing(config: AugmentConfig, shard_set: ShardSet) -> dict[str, Any]:
     """What is left to do for whoever has a picture, and what the network then does itself."""
     packing = shard_set.info.packing
@@ -78,9 +84,9 @@ def describe_preprocessing(config: AugmentConfig, shard_set: ShardSet) -> dict[s
         "none": "nothing",
     }[config.mean]
     return {
-        "picture": f"resized to {packing.pixels} ({resized})",
+        "picture": f"resized to {packing.pixels} ({resized}), bicubic with antialiasing",
         "crop_pixels": config.crop_pixels,
-        "input_pixels": config.input_pixels,
+        "input_pixels": config.input_pixels,  # where they differ, the crop is resized linearly with antialiasing
         "channel_order": "RGB",
         "layout": "NCHW",
         "pixel_range": [0, 255],
@@ -89,5 +95,6 @@ def describe_preprocessing(config: AugmentConfig, shard_set: ShardSet) -> dict[s
             "subtracted": subtracted,
             "divided_by": "the deviation of each channel" if config.pixel_scale == "std" else config.pixel_scale,
         },
-        "ten_views": "average the softmax probabilities of the four corners, the centre and their mirror images",
+        "ten_views": "average the softmax probabilities of the four corners, the centre and their mirror images"
+        + ("" if config.mean in ("channel", "none") else MEAN_OF_A_VIEW),
     }

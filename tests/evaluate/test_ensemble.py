@@ -75,6 +75,9 @@ def test_runs_on_other_pictures_or_without_predictions_are_refused(members, tmp_
     write_saved(members[1], saved | {"labels": saved["labels"][::-1]})
     with pytest.raises(InputError, match=r"seed-1 was evaluated on other pictures than .*seed-0: evaluate all on one"):
         combine(EnsembleConfig(runs=members, views=VIEWS))
+    write_saved(members[1], {name: values[:-1] for name, values in saved.items()})
+    with pytest.raises(InputError, match=r"seed-1 was evaluated on other pictures"):
+        combine(EnsembleConfig(runs=members, views=VIEWS))
     path = RunDirectory(members[2]).predictions / f"{NAME}.json"
     write_json(path, {**read_json(path, dict), "data_digest": "another"})
     with pytest.raises(InputError, match="seed-2 was evaluated on other pictures"):

@@ -72,3 +72,20 @@ def _break_images(step: int, victim: int, rank: int) -> None:
         return join(loader, at, images * np.nan if (at, rank) == (step, victim) else images)
 
     TrainLoader._join = join_broken  # type: ignore[method-assign]
+
+
+def break_gradients(rank: int) -> None:
+    """No gradient of the first layer is ever finite, and float16's scale of the loss is low already."""
+    from pipeline.train.step import Stepper
+
+    update = Stepper._update
+
+    def update_broken(stepper: Stepper) -> None:
+        if stepper.scaler.get_scale() > 1:
+            stepper.scaler.update(2.0**-8)
+        gradient = next(stepper.network.parameters()).grad
+        assert gradient is not None
+        gradient.fill_(np.inf)
+        update(stepper)
+
+    Stepper._update = update_broken  # type: ignore[method-assign]

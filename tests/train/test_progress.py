@@ -17,6 +17,7 @@ from pipeline.train.schedule import Rates
 
 RATES = Rates(weights=0.0005, biases=0.002, conv1=0.0, head=0.0005)
 REPORT = TrainMetrics(
+    num_steps=20,
     step=1500,
     loss=2.71828,
     top1_error=0.6254,

@@ -72,6 +72,7 @@ def test_no_claim_is_answered_by_an_imported_run(shard_set, caffe_files, tmp_pat
             data_complete=True,
             num_train_images=sizes["train"],
             num_val_images=sizes["val"],
+            status="as registered",
             starts=tuple(dataclasses.replace(start, dirty=False) for start in record.starts),
         ),
     )
@@ -89,6 +90,9 @@ def test_no_claim_is_answered_by_an_imported_run(shard_set, caffe_files, tmp_pat
     write_json(run.predictions / "trained.json", found)
     assert find_answer(claim, [read_run(run.path)]) is not None  # had it been trained for so long
     write_json(run.predictions / "trained.json", dataclasses.replace(found, epoch=0))
+    assert find_answer(claim, [read_run(run.path)]) is None
+    write_json(run.predictions / "trained.json", found)
+    write_json(run.config, dataclasses.replace(run.read_record(), status=record.status))
     assert find_answer(claim, [read_run(run.path)]) is None
 
 
