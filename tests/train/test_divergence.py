@@ -37,7 +37,8 @@ def test_a_rate_that_is_too_high_is_named_with_step_layer_and_checkpoint(train, 
     checkpoint = tmp_path / "run" / "checkpoints" / "step-00000006.pt"
     assert re.fullmatch(
         r"alexnet train: the loss or a gradient of step (7|8|9) \(epoch 1\.\d\d\) is not finite, "
-        r"at rates of weights 1e\+20, biases 1e\+20, conv1 1e\+20, head 1e\+20; it began in the (weights|outputs|gradient) of (conv|fc)\d(\.\w+)?; "
+        r"at rates of weights 1e\+20, biases 1e\+20, conv1 1e\+20, head 1e\+20; "
+        r"it began in the (weights|outputs|gradient) of (conv|fc)\d(\.\w+)?; "
         rf"the last good checkpoint is {re.escape(str(checkpoint))}: "
         r"start anew in another --out with smaller --schedule.weights, or look at the data",
         said,
