@@ -174,6 +174,7 @@ MODERN = Experiment(
     citations={
         "augment.*": "torchvision, references/classification",
         "model.convs.*": "§3.5",
+        "model.convs.conv1.padding": "net 145: the last window overhangs by 3",
         "model.convs.*.weight_std": "He et al. 2015",
         "model.convs.*.bias": "ours",
         "model.lrn.*": "§3.3; alpha divided by n as in net 145",

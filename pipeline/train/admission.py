@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import torch
 
-from pipeline.artifacts import RunDirectory, RunRecord, ShardSet, Start, write_json
+from pipeline.artifacts import RunDirectory, RunRecord, ShardSet, Start, find_holder, write_json
 from pipeline.checkpoint import Identity, check_belongs
 from pipeline.config import ExperimentConfig
 from pipeline.distributed import World, pick_device, read_world_size
@@ -45,6 +45,10 @@ def check_shareable(config: ExperimentConfig, runtime: RuntimeConfig) -> None:
     shared = "--towers 2" if runtime.towers > 1 else f"--fc-parallel {runtime.fc_parallel}"
     if runtime.towers == runtime.fc_parallel == 1:
         return
+    if runtime.towers > 1:
+        from pipeline.model.towers import check_towers  # DTensor takes a second or two to import
+
+        check_towers(config.model, runtime.towers)
     check(
         config.optimizer.lars is None, f"{shared} leaves each rank parts of layers, whose norms --optimizer.lars needs"
     )
@@ -81,6 +85,8 @@ def check_run_directory(run: RunDirectory, wanted: Identity, *, resume: bool) ->
             f"--out {run.path} holds weights that were imported, and no training to go on with: choose another --out",
         )
         check_belongs(run.path, record, wanted)
+        holder = find_holder(run.lock)
+        check(holder is None, f"{holder} is training in --out {run.path}: wait for it, stop it, or choose another")
     elif run.config.is_file():
         raise InputError(f"--out {run.path} already exists: add --resume to go on with it, or choose another directory")
     elif run.path.exists() and (not run.path.is_dir() or any(path != run.lock for path in run.path.iterdir())):

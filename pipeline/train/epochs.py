@@ -22,7 +22,9 @@ from pipeline.train.trouble import check_scale, explain_break, watch_for_stall
 def run_epochs(trainer: Trainer) -> None:
     """Train to the last step: steps, evaluations and checkpoints."""
     if trainer.step >= trainer.last_step and trainer.world.is_main:
-        print(f"train: nothing left to do, {trainer.runtime.out} has all of its {trainer.last_step} steps", flush=True)
+        done = trainer.num_scheduled_steps
+        what = f"all of its {done} steps" if trainer.step == done else f"{trainer.step} of its {done} steps already"
+        print(f"train: nothing left to do, {trainer.runtime.out} has {what}", flush=True)
     batches = trainer.train_loader.run(trainer.step, trainer.last_step)
     progress = Progress(
         first_step=trainer.step,
@@ -37,6 +39,10 @@ def run_epochs(trainer: Trainer) -> None:
             counts = evaluate(trainer) if is_due(trainer) else None
             with progress.pause():
                 record_stretch(trainer, f"mean training loss {loss:.3f}, {rate:.0f} images/s", counts)
+    if trainer.world.is_main and trainer.step < trainer.num_scheduled_steps:
+        print(
+            f"train: stopped at step {trainer.step} of {trainer.num_scheduled_steps}: go on with --resume", flush=True
+        )
 
 
 def find_end(trainer: Trainer) -> int:

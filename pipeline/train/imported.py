@@ -32,6 +32,7 @@ def import_weights(name: str, config: ExperimentConfig, options: ImportConfig) -
     check_classes(shard_set, config)
     run = RunDirectory(options.out)
     identity = Identity(experiment=name, config=config, data_digest=shard_set.info.digest)
+    check(not run.config.is_file(), f"--out {run.path} already exists: choose another directory")
     check_run_directory(run, identity, resume=False)
     weights = read_weights(options.file, config.model, input_pixels=config.augment.input_pixels)
     mean = _read_mean(options, config, shard_set) if options.mean is not None else None

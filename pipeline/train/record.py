@@ -25,9 +25,7 @@ def journal_metrics(trainer: Trainer, metrics: TrainMetrics, rates: Rates) -> No
             "train/loss": metrics.loss,
             "train/top1_error": metrics.top1_error,
             "optim/lr": rates.weights,
-            "optim/lr_biases": rates.biases,
-            "optim/lr_conv1": rates.conv1,
-            "optim/lr_head": rates.head,
+            **{f"optim/lr_{name}": rate for name, rate in rates.list_rates() if name != "weights"},
             "data/skipped_images": metrics.num_skipped,
             "optim/loss_scale": metrics.loss_scale,
             "perf/seconds": metrics.seconds,
@@ -45,7 +43,7 @@ def record_stretch(trainer: Trainer, training: str, counts: ErrorCounts | None) 
         return
     record_damage(trainer.run, damaged)
     epoch = trainer.step / trainer.steps_per_epoch
-    said = f"train: epoch {epoch:g}, step {trainer.step}: {training}"
+    said = f"train: epoch {epoch:.4g}, step {trainer.step}: {training}"
     if counts is not None:
         num_skipped = len(trainer.val_loader.split) - counts.num_images
         Journal(trainer.run.journal).append(

@@ -21,8 +21,10 @@ class Rates:
     features: float = 1.0
 
     def list_rates(self) -> list[tuple[str, float]]:
-        """Names and rates, for people."""
-        return [(name, getattr(self, name)) for name in ("weights", "biases", "conv1", "head")]
+        """Names and rates, for people and the journal; those of the convolutions are what they learn at."""
+        own = [("weights", self.weights), ("biases", self.biases), ("conv1", self.features * self.conv1)]
+        convs = [("convs", self.features * self.weights)] if self.features != 1 else []
+        return [*own, *convs, ("head", self.head)]
 
 
 def compute_rates(

@@ -24,8 +24,8 @@ def train(name: str, config: ExperimentConfig, runtime: RuntimeConfig) -> None:
         InputError: data, run directory, ranks, weights or checkpoint do not fit what is asked for.
         RunError: the loss is no longer finite.
     """
-    check_sharing(read_world_size(), towers=runtime.towers, fc_parallel=runtime.fc_parallel)
     check_shareable(config, runtime)
+    check_sharing(read_world_size(), towers=runtime.towers, fc_parallel=runtime.fc_parallel)
     check_compiler(runtime)
     config.batch_size_per_rank(read_world_size() // runtime.towers)
     shard_set = read_shard_set(runtime.data)
@@ -57,6 +57,8 @@ def read_initial_weights(config: ExperimentConfig, runtime: RuntimeConfig) -> We
     Raises:
         InputError: --weights is missing, of no use, or does not fit the network.
     """
+    if runtime.resume and find_checkpoints(RunDirectory(runtime.out).checkpoints):
+        return None
     wanted = config.pretrained != "none"
     check(
         wanted == (runtime.weights is not None),
@@ -65,7 +67,7 @@ def read_initial_weights(config: ExperimentConfig, runtime: RuntimeConfig) -> We
         else f"--weights {runtime.weights} has no use: this experiment draws its weights, "
         "unless --pretrained is features (all layers but the last) or all",
     )
-    if runtime.weights is None or (runtime.resume and find_checkpoints(RunDirectory(runtime.out).checkpoints)):
+    if runtime.weights is None:
         return None
     weights = read_weights(
         runtime.weights,

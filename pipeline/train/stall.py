@@ -27,12 +27,12 @@ def count_patient_steps(asked: int | None, num_steps: int) -> int:
 
 
 def is_at_chance(loss: float, num_classes: int, *, was: bool = False) -> bool:
-    """Whether a loss lies within 1% of ln(classes), that of equal probabilities; one that `was` there, within 2%.
+    """Whether a loss lies within 1% of ln(classes), that of equal probabilities.
 
-    So a loss that hovers about the edge is one stall and not many.
+    One that `was` there is until it lies 2% below, so that a loss that hovers about chance is one stall and not many.
     """
     chance = math.log(num_classes)
-    return abs(loss - chance) <= TOLERANCE * (2 if was else 1) * chance
+    return loss >= (1 - 2 * TOLERANCE) * chance if was else abs(loss - chance) <= TOLERANCE * chance
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -87,8 +87,8 @@ def test_a_plateau_divides_rates_of_conv1_and_of_the_head_too():
         FLAT, conv1=((0, 0.004),), head=((0, 0.1),), features=0.5, plateau=PlateauConfig(patience=1)
     )
     found = rate(own, 2 * STEPS_PER_EPOCH, errors=[0.5, 0.5])
-    assert list_values(found) == pytest.approx([0.001, 0.002, 0.0004, 0.01])
-    assert found.features == 0.5
+    assert list_values(found) == pytest.approx([0.001, 0.002, 0.0002, 0.0005, 0.01])
+    assert found.list_rates()[3][0] == "convs"
 
 
 def test_patience_counts_evaluations_and_not_epochs():
