@@ -1,5 +1,7 @@
 """Response norms and dropout against their formulas in NumPy, in every dtype, memory format and way to run them."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -191,6 +193,7 @@ def test_exported_norms_and_norms_without_data_are_the_same(layer):
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_norms_are_one_graph_with_the_same_numbers_and_gradients(backend):
     network = nn.Sequential(
         nn.Conv2d(3, 12, 3), CrossMapNorm(NORMS[1], 2), nn.ReLU(inplace=True), WithinMapNorm(NORMS[1]), MaskDropout(0.0)
