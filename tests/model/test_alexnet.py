@@ -216,7 +216,7 @@ def test_real_batches_take_the_shapes_that_the_table_says(name):
 
 def test_positions_are_counted_as_torch_pools_them():
     conv = ConvConfig(name="conv1", kernels=1, size=1, after=("pool",))
-    linear = LinearConfig(name="fc2", units=None)
+    linear = LinearConfig(name="fc2", units=None, after=())
     for side, size, stride, ceil in itertools.product(range(3, 12), (1, 2, 3), (1, 2, 3), (False, True)):
         config = ModelConfig(
             convs=(conv,), linears=(linear,), towers=1, pool_size=size, pool_stride=stride, pool_ceil=ceil
