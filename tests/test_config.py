@@ -66,6 +66,12 @@ GOOD = {
         ("model", "convs", (), "--model needs at least one convolution and one linear layer"),
         ("model", "linears", (), "--model needs at least one convolution and one linear layer"),
         ("model", "linears", (LinearConfig(name="fc8", units=7),), "--model.linears: the last layer's units"),
+        (
+            "model",
+            "linears",
+            (LinearConfig(name="fc8", units=None),),
+            "--model.linears: nothing may follow the last layer",
+        ),
         ("model", "num_classes", 1, "--model.num-classes must be at least 2, found 1"),
         ("model", "dropout", 1.0, "--model.dropout must lie in [0, 1), found 1.0"),
         ("model", "dropout", -0.1, "--model.dropout must lie in [0, 1), found -0.1"),
