@@ -68,8 +68,8 @@ test-gpu: $(SETUP) ## the tests that need a GPU
 
 bench-gpu: $(SETUP) ## loader, layers and training speed on a GPU, as JSON in results/gpu/
 	@$(PY) -m pipeline bench augment --device cuda --out results/gpu
-	@$(PY) -m pipeline bench layers --device cuda --compile --out results/gpu
 	@$(PY) -m pipeline bench train --device cuda --out results/gpu
+	@$(PY) -m pipeline bench layers --device cuda --compile --out results/gpu
 
 clean: ## remove the demo's files
 	rm -rf runs/demo

@@ -114,11 +114,14 @@ def train(trial: Trial, config: ContrastConfig, data: Path, num_classes: int) ->
     words = list_words(trial, config, data, num_classes)
     print(f"$ {shlex.join(words)}", flush=True)
     trial.log.parent.mkdir(parents=True, exist_ok=True)
-    program = Path(sys.executable).parent / words[0]
     environment = os.environ | {"OMP_NUM_THREADS": str(config.threads)}
     with trial.log.open("a") as log:
         code = subprocess.run(
-            [str(program), *words[1:]], env=environment, stdout=log, stderr=subprocess.STDOUT, check=False
+            [sys.executable, "-m", "pipeline", *words[1:]],  # this code, wherever `alexnet` may lead
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=False,
         ).returncode
     errors = format_errors(read_run(trial.path)) if RunDirectory(trial.path).config.is_file() else "nothing"
     ended = "" if code == 0 else f", then failed with exit code {code} (see {trial.log})"

@@ -102,9 +102,9 @@ def write_digits(folder: Path) -> None:
 def _start(*words: str) -> None:
     """Show and run one command of this installation."""
     print(f"\n$ {shlex.join(words)}", flush=True)
-    program = Path(sys.executable).parent / words[0]
+    program = [sys.executable, "-m", {"alexnet": "pipeline", "torchrun": "torch.distributed.run"}[words[0]]]
     environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    code = subprocess.run([str(program), *words[1:]], env=environment, check=False).returncode
+    code = subprocess.run([*program, *words[1:]], env=environment, check=False).returncode
     if code != 0:
         raise RunError(f"`{shlex.join(words)}` ended with exit code {code}: see what it said above")
 

@@ -21,7 +21,7 @@ class RuntimeConfig(LoadingConfig):
     """Run directory, made by this run; with --resume, the one to go on with."""
     weights: Path | None = None
     """Weights to begin with, for experiments that are pre-trained: a run directory, a checkpoint, or a file of
-    torchvision, Caffe or safetensors."""
+    torchvision, Caffe or safetensors; a run that goes on from a checkpoint needs none."""
     resume: bool = False
     """Go on from the newest checkpoint in --out."""
     device: Device = "auto"

@@ -12,7 +12,8 @@ from pipeline.report.table import format_claims, format_origins, format_runs
 
 RULES = (
     "Errors in percent; lower is better. A row is taken only by a run of the registered experiment, from committed "
-    "code, through all its epochs, on the whole data set. Rows that nobody ran say so."
+    "code, through all its epochs, on the whole data set. Rows that nobody ran say so; differences between two "
+    "experiments, ensembles and pre-trained nets are not filled in yet, whoever ran them."
 )
 
 
