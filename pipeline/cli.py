@@ -1,25 +1,35 @@
 """The command line: starts one command, and turns what a person can put right into one sentence."""
 
+import contextlib
 import errno
 import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from pipeline.commands.augment import AUGMENT
-from pipeline.commands.command import RUN_ERROR_CODE, Command
+from pipeline.commands.command import Command
 from pipeline.commands.diff import DIFF
 from pipeline.commands.evaluate import ENSEMBLE, EVALUATE
 from pipeline.commands.experiments import EXPERIMENT_COMMANDS
 from pipeline.commands.launch import BENCH, CONTRAST, DEMO, DOCTOR
 from pipeline.commands.preprocess import PREPROCESS
 from pipeline.commands.report import CURVES, REPORT, SYNC
+from pipeline.commands.torchrun import TORCHRUN
 from pipeline.commands.train import TRAIN
 from pipeline.commands.weights import WEIGHTS
-from pipeline.errors import InputError, RunError
+from pipeline.errors import (
+    INPUT_ERROR_CODE,
+    INTERRUPTED_CODE,
+    RUN_ERROR_CODE,
+    InputError,
+    PeerLostError,
+    RunError,
+    StoppedError,
+)
 
-INPUT_ERROR_CODE, INTERRUPTED_CODE = 2, 130
 SECOND_SPEAKER_SECONDS = 5.0
 SYSTEM_ADVICE = {
     errno.ENOSPC: "make room on the disk of --out or of the run, then run it again (train: with --resume)",
@@ -39,6 +49,7 @@ COMMANDS: dict[str, Command] = {
         *PREPROCESS,
         *AUGMENT,
         TRAIN,
+        TORCHRUN,
         EVALUATE,
         ENSEMBLE,
         REPORT,
@@ -70,14 +81,18 @@ def main(words: Sequence[str] | None = None) -> None:
     try:
         COMMANDS[name].start(rest)
     except (InputError, RunError) as error:
-        if os.environ.get("LOCAL_RANK", "0") != "0":
+        leave_ending(error.code, f"alexnet {name}: {error}")
+        if isinstance(error, StoppedError) and os.environ.get("RANK", "0") != "0":
+            sys.exit(error.code)
+        if isinstance(error, PeerLostError) or os.environ.get("LOCAL_RANK", "0") != "0":
             time.sleep(SECOND_SPEAKER_SECONDS)  # a mistake of all is said by the first, whose end ends the others
-        fail(f"alexnet {name}: {error}", INPUT_ERROR_CODE if isinstance(error, InputError) else RUN_ERROR_CODE)
+        fail(f"alexnet {name}: {error}", error.code)
     except BrokenPipeError:  # whoever reads has enough
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - Python would flush into the pipe once more
         sys.exit(INTERRUPTED_CODE)
     except OSError as error:  # a full disk, a directory without permission, a file that vanished
         advice = SYSTEM_ADVICE.get(error.errno or 0, "look at that file or connection, then try again")
+        leave_ending(RUN_ERROR_CODE, f"alexnet {name}: {error}: {advice}")
         fail(f"alexnet {name}: {error}: {advice}", RUN_ERROR_CODE)
     except KeyboardInterrupt:
         fail(f"alexnet {name}: interrupted{INTERRUPTED_ADVICE.get(name, '')}", INTERRUPTED_CODE)
@@ -87,6 +102,14 @@ def fail(sentence: str, code: int = INPUT_ERROR_CODE) -> NoReturn:
     """Say one sentence on standard error and exit."""
     print(sentence, file=sys.stderr, flush=True)
     sys.exit(code)
+
+
+def leave_ending(code: int, sentence: str) -> None:
+    """Leave a rank's exit code and sentence where ALEXNET_ENDINGS says, since torchrun and srun lose them."""
+    if folder := os.environ.get("ALEXNET_ENDINGS"):
+        ending = Path(folder) / f"rank-{os.environ.get('RANK', '0')}"
+        with contextlib.suppress(OSError):  # on a full disk the exit code has to do
+            ending.write_text(f"{code} {sentence}\n")
 
 
 def format_help() -> str:
@@ -101,7 +124,7 @@ def format_help() -> str:
             "",
             *lines,
             "",
-            "alexnet COMMAND --help tells what a command takes. On several GPUs or nodes:",
-            "torchrun --nproc-per-node GPUS -m pipeline train EXPERIMENT ...",
+            "alexnet COMMAND --help tells what a command takes. On several GPUs, and on several nodes under srun:",
+            "alexnet torchrun --nproc-per-node GPUS train EXPERIMENT ...",
         ]
     )

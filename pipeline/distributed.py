@@ -1,20 +1,25 @@
 """The process group: who this process is, who shares its network and its pictures, sums, and an orderly end."""
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
+import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from pipeline.errors import InputError, check
+from pipeline.errors import InputError, PeerLostError, check
 from pipeline.options import Device
 
 T = TypeVar("T")
+TIMEOUT_SECONDS = 600.0
+"""How long a rank waits for the others."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,18 +94,28 @@ def pick_device(device: Device, local_rank: int) -> torch.device:
 
 
 @contextmanager
-def join_world(device: Device, *, towers: int = 1, fc_parallel: int = 1) -> Iterator[World]:
+def join_world(
+    device: Device, *, towers: int = 1, fc_parallel: int = 1, timeout_seconds: float = TIMEOUT_SECONDS
+) -> Iterator[World]:
     """Join the process group that torchrun's environment describes, and leave it at the end; alone without torchrun.
 
     Args:
         device: of this process.
         towers: neighbouring ranks that share a network by towers.
         fc_parallel: neighbouring ranks that share the fully connected layers.
+        timeout_seconds: after which a collective that not all ranks have reached is given up.
 
     Raises:
-        InputError: the device cannot be had, or the ranks cannot share as asked.
+        InputError: the device cannot be had, the ranks cannot share as asked, or are not as many as were started.
+        PeerLostError: another rank has ended, or did not come.
     """
     check_sharing(read_world_size(), towers=towers, fc_parallel=fc_parallel)
+    asked = int(os.environ.get("ALEXNET_WORLD_SIZE", read_world_size()))
+    check(
+        read_world_size() == asked,
+        f"this world has {read_world_size()} ranks and {asked} were asked for, so the nodes would train apart: see "
+        "whether every node runs the same command, and unset ALEXNET_WORLD_SIZE outside of `alexnet torchrun`",
+    )
     num_tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
     check(
         num_tasks == 1 or "WORLD_SIZE" in os.environ,
@@ -126,18 +141,39 @@ def join_world(device: Device, *, towers: int = 1, fc_parallel: int = 1) -> Iter
     if world.world_size == 1:
         yield world
         return
-    if world.device.type == "cuda":
-        dist.init_process_group("nccl", device_id=world.device)
-    else:
-        dist.init_process_group("gloo")
+    timeout = timedelta(seconds=timeout_seconds)
     try:
-        sharing = towers * fc_parallel
-        if sharing > 1:
-            shape = (world.world_size // sharing, sharing)
-            world = replace(world, mesh=init_device_mesh(world.device.type, shape, mesh_dim_names=("data", "model")))
-        yield world
-    finally:
-        dist.destroy_process_group()
+        if world.device.type == "cuda":
+            dist.init_process_group("nccl", device_id=world.device, timeout=timeout)
+        else:
+            choose_interface()
+            dist.init_process_group("gloo", timeout=timeout)
+        try:
+            sharing = towers * fc_parallel
+            if sharing > 1:
+                shape = (world.world_size // sharing, sharing)
+                mesh = init_device_mesh(world.device.type, shape, mesh_dim_names=("data", "model"))
+                world = replace(world, mesh=mesh)
+            yield world
+        finally:
+            dist.destroy_process_group()
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "/gloo/" in str(error):
+            first_line = str(error).splitlines()[0]
+            raise PeerLostError(f"rank {rank} lost the others, one of which tells why ({first_line})") from error
+        raise
+
+
+def choose_interface() -> None:
+    """Tell gloo which network leads to the other nodes; it would take that of the host's own name, often loopback."""
+    if read_world_size() == int(os.environ.get("LOCAL_WORLD_SIZE", read_world_size())):
+        return
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((os.environ["MASTER_ADDR"], 9))  # a datagram socket sends nothing on connecting
+        own = probe.getsockname()[0]
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(address.address == own for address in addresses):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
 
 def check_sharing(world_size: int, *, towers: int, fc_parallel: int) -> None:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +70,15 @@ class Journal:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Delivery:
-    """`mlflow.json`: the run's identity at one tracking server, and how many lines of the journal it has."""
+    """`mlflow.json`: the run's identity at one tracking server, and how many lines of the journal it has.
+
+    `num_sent` of them were on their way; where it is larger, nobody knows which of those arrived.
+    """
 
     tracking_uri: str
     run_id: str
     num_entries: int
+    num_sent: int = 0
 
 
 def find_tracking_uri(run: RunDirectory) -> str:
@@ -101,15 +105,18 @@ def sync_run(run: RunDirectory, *, status: str | None = None) -> Delivery:
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # only now, for the import sets it to INFO
     uri = find_tracking_uri(run)
     client = MlflowClient(tracking_uri=uri)
-    path = run.path / "mlflow.json"
-    known = {delivery.tracking_uri: delivery for delivery in _read_deliveries(path)}
+    known = {delivery.tracking_uri: delivery for delivery in _read_deliveries(run)}
     delivery = known.get(uri) or _create_run(client, run, uri)
     entries = Journal(run.journal).read()
     metrics = _list_new_metrics(entries, delivery.num_entries)
+    if delivery.num_sent > delivery.num_entries:  # the last sync ended between sending and noting
+        metrics = _leave_out_arrived(client, delivery.run_id, metrics)
+    if metrics:
+        _write_delivery(run, replace(delivery, num_sent=len(entries)))
     for first in range(0, len(metrics), MAX_METRICS_PER_CALL):
         client.log_batch(delivery.run_id, metrics=metrics[first : first + MAX_METRICS_PER_CALL])
-    delivery = Delivery(tracking_uri=uri, run_id=delivery.run_id, num_entries=len(entries))
-    write_json(path, list((known | {uri: delivery}).values()))
+    delivery = replace(delivery, num_entries=len(entries), num_sent=len(entries))
+    _write_delivery(run, delivery)
     if metrics or status is not None:
         for folder in (run.figures, run.predictions):
             for file in sorted(folder.glob("*.png")) + sorted(folder.glob("*.json")):
@@ -136,14 +143,31 @@ def _list_new_metrics(entries: list[JournalEntry], num_sent: int) -> list[Any]:
     return list(points.values())
 
 
+def _leave_out_arrived(client: Any, run_id: str, metrics: list[Any]) -> list[Any]:
+    """The metrics that the server does not have yet."""
+    arrived = {
+        (key, point.step)
+        for key in {metric.key for metric in metrics}
+        for point in client.get_metric_history(run_id, key)
+    }
+    return [metric for metric in metrics if (metric.key, metric.step) not in arrived]
+
+
 def is_complete(run: RunDirectory) -> bool:
     """Whether the journal holds the last of all scheduled epochs."""
     trained = Journal(run.journal).read_metric("train/loss")
     return bool(trained) and trained[-1][0].epoch >= run.read_record().config.schedule.epochs
 
 
-def _read_deliveries(path: Path) -> list[Delivery]:
+def _read_deliveries(run: RunDirectory) -> list[Delivery]:
+    path = run.path / "mlflow.json"
     return read_json(path, list[Delivery]) if path.is_file() else []
+
+
+def _write_delivery(run: RunDirectory, delivery: Delivery) -> None:
+    """Note a delivery beside those to other servers."""
+    others = [known for known in _read_deliveries(run) if known.tracking_uri != delivery.tracking_uri]
+    write_json(run.path / "mlflow.json", [*others, delivery])
 
 
 def _create_run(client: Any, run: RunDirectory, uri: str) -> Delivery:
@@ -179,8 +203,7 @@ def _create_run(client: Any, run: RunDirectory, uri: str) -> Delivery:
         client.log_batch(mlflow_run.info.run_id, params=params[first : first + MAX_PARAMS_PER_CALL])
     client.log_artifact(mlflow_run.info.run_id, str(run.config))
     delivery = Delivery(tracking_uri=uri, run_id=mlflow_run.info.run_id, num_entries=0)
-    known = _read_deliveries(run.path / "mlflow.json")
-    write_json(run.path / "mlflow.json", [*known, delivery])
+    _write_delivery(run, delivery)
     return delivery
 
 

@@ -10,7 +10,7 @@ from pipeline.artifacts.files import (
     write_bytes,
     write_json,
 )
-from pipeline.artifacts.locks import TakenError, find_holder, hold
+from pipeline.artifacts.locks import TakenError, find_holder, hold, wait_until_free
 from pipeline.artifacts.run_directory import (
     DamagedImage,
     EvaluationRecord,
@@ -76,6 +76,7 @@ __all__ = [
     "temporary_path",
     "to_json",
     "to_npy",
+    "wait_until_free",
     "write_bytes",
     "write_json",
 ]

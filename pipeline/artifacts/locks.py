@@ -74,6 +74,17 @@ def warn_without_locks(folder: Path) -> None:
     print(f"warning: {folder} has no file locks; start each part and each run once only", file=sys.stderr)
 
 
+def wait_until_free(path: Path, *, seconds: float) -> str | None:
+    """Wait until nobody holds a lock file alone; who still does after so many seconds, None if nobody.
+
+    A network file system gives the lock of a node that has died free only after a minute or two.
+    """
+    deadline = time.monotonic() + seconds
+    while (holder := find_holder(path)) is not None and time.monotonic() < deadline:
+        time.sleep(1.0)
+    return holder
+
+
 def find_holder(path: Path) -> str | None:
     """Who holds a lock file alone; None if nobody does."""
     if not path.is_file():

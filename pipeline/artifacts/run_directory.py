@@ -114,6 +114,11 @@ class RunDirectory:
         return self.path / "lock"
 
     @property
+    def slurm(self) -> Path:
+        """Directory of what Slurm jobs leave: the submission, logs, and how ranks ended."""
+        return self.path / "slurm"
+
+    @property
     def damaged(self) -> Path:
         """The pictures that were left out because they could not be decoded; there is no file where none was."""
         return self.path / "damaged.json"

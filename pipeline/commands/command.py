@@ -7,8 +7,6 @@ from typing import TypeVar
 from pipeline.parsing import parse_words
 
 T = TypeVar("T")
-RUN_ERROR_CODE = 1
-"""Exit code of what went wrong on the way, and of a check that found something."""
 
 
 @dataclass(frozen=True, slots=True)

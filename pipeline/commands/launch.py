@@ -2,8 +2,8 @@
 
 import sys
 
-from pipeline.commands.command import RUN_ERROR_CODE, Command, NoOptions
-from pipeline.errors import InputError
+from pipeline.commands.command import Command, NoOptions
+from pipeline.errors import RUN_ERROR_CODE, InputError
 from pipeline.options import (
     AugmentBenchConfig,
     CommunicationBenchConfig,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import tyro
 
-from pipeline.commands.command import RUN_ERROR_CODE, Command
-from pipeline.errors import InputError
+from pipeline.commands.command import Command
+from pipeline.errors import RUN_ERROR_CODE, InputError
 from pipeline.options import InspectConfig, MergeConfig, PreprocessConfig, RepairConfig, StatusConfig, VerifyConfig
 
 

@@ -4,7 +4,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.commands.command import RUN_ERROR_CODE, Command
+from pipeline.commands.command import Command
+from pipeline.errors import RUN_ERROR_CODE
 from pipeline.options import CurvesConfig, ReportConfig
 
 

@@ -24,10 +24,14 @@ class RuntimeConfig(LoadingConfig):
     torchvision, Caffe or safetensors; a run that goes on from a checkpoint needs none."""
     resume: bool = False
     """Go on from the newest checkpoint in --out."""
+    begin_or_resume: bool = False
+    """Go on if a run began in --out, begin otherwise: for jobs that are started again by a scheduler."""
     device: Device = "auto"
     """Where the network runs; auto takes the GPU when there is one."""
     log_every: int = 20
-    """Steps between two entries of the training loss in the journal."""
+    """Steps between two entries of the training loss in the journal; between them no request to stop is heard."""
+    timeout: float = 600.0
+    """Seconds in which nothing moves, after which ranks that wait for a hung one are ended."""
     keep: int = 2
     """Newest checkpoints that stay on disk, beside the one with the lowest validation error."""
     checkpoint_every: int | None = None
@@ -51,6 +55,15 @@ class RuntimeConfig(LoadingConfig):
 
     def __post_init__(self) -> None:
         super(RuntimeConfig, self).__post_init__()
-        for name in ("log_every", "keep", "checkpoint_every", "max_steps", "micro_batch", "fc_parallel", "stall_after"):
+        for name in (
+            "log_every",
+            "keep",
+            "checkpoint_every",
+            "max_steps",
+            "micro_batch",
+            "fc_parallel",
+            "stall_after",
+            "timeout",
+        ):
             value = getattr(self, name)
             check(value is None or value > 0, f"--{name.replace('_', '-')} must be positive, found {value}")

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import torch
 
-from pipeline.artifacts import RunDirectory, RunRecord, ShardSet, Start, find_holder, write_json
+from pipeline.artifacts import RunDirectory, RunRecord, ShardSet, Start, wait_until_free, write_json
 from pipeline.checkpoint import Identity, check_belongs
 from pipeline.config import ExperimentConfig
 from pipeline.distributed import World, pick_device, read_world_size
@@ -16,6 +16,9 @@ from pipeline.experiments import get_status
 from pipeline.options import RuntimeConfig
 from pipeline.provenance import read_command, read_commit, read_machine, read_tool_versions
 from pipeline.weights import Weights
+
+DEAD_NODE_SECONDS = 180.0
+"""How long a requeued job waits for the lock of its last life, whose node may have died with it."""
 
 
 def check_classes(shard_set: ShardSet, config: ExperimentConfig) -> None:
@@ -85,11 +88,12 @@ def check_run_directory(run: RunDirectory, wanted: Identity, *, resume: bool) ->
             f"--out {run.path} holds weights that were imported, and no training to go on with: choose another --out",
         )
         check_belongs(run.path, record, wanted)
-        holder = find_holder(run.lock)
+        patience = DEAD_NODE_SECONDS if int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0 else 0.0
+        holder = wait_until_free(run.lock, seconds=patience)
         check(holder is None, f"{holder} is training in --out {run.path}: wait for it, stop it, or choose another")
     elif run.config.is_file():
         raise InputError(f"--out {run.path} already exists: add --resume to go on with it, or choose another directory")
-    elif run.path.exists() and (not run.path.is_dir() or any(path != run.lock for path in run.path.iterdir())):
+    elif run.path.exists() and (not run.path.is_dir() or set(run.path.iterdir()) - {run.lock, run.slurm}):
         raise InputError(f"--out {run.path} already exists and holds no run: choose another directory")
 
 

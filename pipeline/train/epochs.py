@@ -20,8 +20,8 @@ from pipeline.train.trouble import check_scale, explain_break, watch_for_stall
 
 
 def run_epochs(trainer: Trainer) -> None:
-    """Train to the last step: steps, evaluations and checkpoints."""
-    if trainer.step >= trainer.last_step and trainer.world.is_main:
+    """Train to the last step, or to where all ranks agree to stop: steps, evaluations and checkpoints."""
+    if not trainer.has_work and trainer.world.is_main:
         done = trainer.num_scheduled_steps
         what = f"all of its {done} steps" if trainer.step == done else f"{trainer.step} of its {done} steps already"
         print(f"train: nothing left to do, {trainer.runtime.out} has {what}", flush=True)
@@ -33,13 +33,17 @@ def run_epochs(trainer: Trainer) -> None:
         speaks=trainer.world.is_main,
     )
     with contextlib.closing(progress):
-        while trainer.step < trainer.last_step:
-            loss, rate = run_stretch(trainer, batches, find_end(trainer), progress)
+        while trainer.has_work and not trainer.stopping:
+            training = "evaluated"
+            if not trainer.is_evaluation_due:
+                loss, rate = run_stretch(trainer, batches, find_end(trainer), progress)
+                training = f"mean training loss {loss:.3f}, {rate:.0f} images/s"
             check_weights(trainer)
-            counts = evaluate(trainer) if is_due(trainer) else None
+            counts = evaluate(trainer) if trainer.is_evaluation_due and not trainer.stopping else None
+            trainer.note("writes a checkpoint, or waits for it")
             with progress.pause():
-                record_stretch(trainer, f"mean training loss {loss:.3f}, {rate:.0f} images/s", counts)
-    if trainer.world.is_main and trainer.step < trainer.num_scheduled_steps:
+                record_stretch(trainer, training, counts)
+    if trainer.world.is_main and trainer.step < trainer.num_scheduled_steps and not trainer.stopping:
         print(
             f"train: stopped at step {trainer.step} of {trainer.num_scheduled_steps}: go on with --resume", flush=True
         )
@@ -55,16 +59,10 @@ def find_end(trainer: Trainer) -> int:
     return min(*ends, trainer.last_step)
 
 
-def is_due(trainer: Trainer) -> bool:
-    """Whether an epoch has ended after which the validation error is measured."""
-    epoch, rest = divmod(trainer.step, trainer.steps_per_epoch)
-    return rest == 0 and (
-        epoch % trainer.config.schedule.evaluate_every == 0 or epoch == trainer.config.schedule.epochs
-    )
-
-
 def run_stretch(trainer: Trainer, batches: Iterator[Batch], end: int, progress: Progress) -> tuple[float, float]:
     """Take the steps up to `end`, journalling as they go; returns their mean loss and images per second.
+
+    A request to stop is heard at a report, so that the journal has the same points as without it.
 
     Raises:
         RunError: the loss is no longer finite.
@@ -87,6 +85,8 @@ def run_stretch(trainer: Trainer, batches: Iterator[Batch], end: int, progress: 
         report_every=trainer.runtime.log_every,
         world=trainer.world,
         set_rates=follow_schedule,
+        is_asked_to_stop=lambda: bool(trainer.stop),
+        note=trainer.note,
     ):
         # The copies of the last layer in a pair of towers may round apart on a GPU, and all must decide alike.
         metrics = broadcast_from_main(own) if trainer.world.towers > 1 else own
@@ -101,7 +101,11 @@ def run_stretch(trainer: Trainer, batches: Iterator[Batch], end: int, progress: 
         journal_metrics(trainer, metrics, rates)
         with progress.pause():
             watch_for_stall(trainer, metrics)
-    return loss_sum / (end - first), (end - first) * trainer.config.global_batch_size / seconds
+        if metrics.stop:
+            trainer.stopping = True
+            break
+    num_steps = trainer.step - first
+    return loss_sum / num_steps, num_steps * trainer.config.global_batch_size / seconds
 
 
 def check_weights(trainer: Trainer) -> None:
@@ -115,8 +119,10 @@ def check_weights(trainer: Trainer) -> None:
         raise RunError(explain_break(trainer, trainer.step))
 
 
-def evaluate(trainer: Trainer) -> ErrorCounts:
+def evaluate(trainer: Trainer) -> ErrorCounts | None:
     """Validation errors of the centre patch, exact over all ranks; they count as this epoch's.
+
+    None where a rank was asked to stop: the next start evaluates.
 
     Raises:
         RunError: the validation loss is not finite.
@@ -124,8 +130,16 @@ def evaluate(trainer: Trainer) -> ErrorCounts:
     counts = ErrorCounts()
     network = trainer.gather_network()
     for prediction in predict(network, trainer.val_loader.run(), precision=trainer.config.precision):
+        trainer.note(f"evaluates, {counts.num_images} pictures so far")
+        if trainer.stop:  # ranks have different numbers of batches, so they agree after the last one
+            break
         counts.add_batch(prediction.probabilities, prediction.labels)
+    trainer.note("waits for the other ranks' errors")
+    stopping = sum_over_ranks(torch.tensor(float(bool(trainer.stop)), device=trainer.world.device))
     counts = counts.sum_over_ranks(trainer.world.device)
+    if stopping.item() > 0:
+        trainer.stopping = True
+        return None
     if not math.isfinite(counts.log_loss):
         raise RunError(
             f"validation loss is {counts.log_loss} after step {trainer.step}: no checkpoint was written for it"

@@ -1,19 +1,23 @@
 """The train stage: an experiment on a shard set, alone or under torchrun, until its last epoch."""
 
 import contextlib
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.artifacts import RunDirectory, TakenError, hold, read_shard_set
 from pipeline.checkpoint import Identity, find_checkpoints
 from pipeline.config import ExperimentConfig
 from pipeline.distributed import check_sharing, decide_on_main, join_world, read_rank, read_world_size, wait_for_all
-from pipeline.errors import InputError, check
+from pipeline.errors import InputError, StoppedError, check
 from pipeline.options import RuntimeConfig
 from pipeline.tracking import feed_mlflow
 from pipeline.train.admission import check_classes, check_compiler, check_run_directory, check_shareable, record_start
 from pipeline.train.epochs import run_epochs
+from pipeline.train.preemption import hear_stop_requests
 from pipeline.train.trainer import build_trainer
+from pipeline.train.watchdog import watch
 from pipeline.weights import Weights, read_weights
 
 
@@ -23,7 +27,9 @@ def train(name: str, config: ExperimentConfig, runtime: RuntimeConfig) -> None:
     Raises:
         InputError: data, run directory, ranks, weights or checkpoint do not fit what is asked for.
         RunError: the loss is no longer finite.
+        StoppedError: a signal asked to stop; there is a checkpoint.
     """
+    runtime = settle_resume(runtime)
     check_shareable(config, runtime)
     check_sharing(read_world_size(), towers=runtime.towers, fc_parallel=runtime.fc_parallel)
     check_compiler(runtime)
@@ -35,20 +41,40 @@ def train(name: str, config: ExperimentConfig, runtime: RuntimeConfig) -> None:
     if read_rank() == 0:
         check_run_directory(run, identity, resume=runtime.resume)
     weights, seen = read_initial_weights(config, runtime), find_checkpoints(run.checkpoints)
-    with join_world(runtime.device, towers=runtime.towers, fc_parallel=runtime.fc_parallel) as world:
+    with join_world(
+        runtime.device, towers=runtime.towers, fc_parallel=runtime.fc_parallel, timeout_seconds=2 * runtime.timeout
+    ) as world:
         trainer = build_trainer(identity, runtime, shard_set, world, weights)
         wait_for_all()  # whatever a rank has to refuse, it has refused before anything is written
         with contextlib.ExitStack() as stack:
-            if trainer.step < trainer.last_step:  # a start that trains nothing leaves no trace
+            if trainer.has_work:  # a start that trains nothing leaves no trace
 
                 def begin() -> None:
                     stack.enter_context(claim_run(run, seen=seen))
                     record_start(run, identity, runtime, shard_set, world, weights)
 
                 decide_on_main(begin)
-            if world.is_main:
-                stack.enter_context(feed_mlflow(run))
-            run_epochs(trainer)
+            with (
+                feed_mlflow(run) if world.is_main else contextlib.nullcontext(),
+                watch(world, timeout_seconds=runtime.timeout) as trainer.note,
+                hear_stop_requests(speaks=world.is_main) as trainer.stop,
+            ):
+                run_epochs(trainer)
+            wait_for_all()  # the first rank to end takes the others with it, and one of them may still be writing
+        if trainer.stopping:
+            raise StoppedError(
+                f"stopped at step {trainer.step} of {trainer.num_scheduled_steps}, a checkpoint is written: "
+                "go on with --resume"
+            )
+
+
+def settle_resume(runtime: RuntimeConfig) -> RuntimeConfig:
+    """Whether to go on from a checkpoint, where the run directory decides: --begin-or-resume, a restart by torchrun."""
+    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    began = RunDirectory(runtime.out).config.is_file()
+    if (runtime.begin_or_resume or restarted) and began:
+        return replace(runtime, resume=True)
+    return runtime
 
 
 def read_initial_weights(config: ExperimentConfig, runtime: RuntimeConfig) -> Weights | None:

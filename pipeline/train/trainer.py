@@ -1,6 +1,6 @@
 """What one rank needs to train: network, optimiser and loaders, as new, from given weights or from a checkpoint."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -18,8 +18,10 @@ from pipeline.model.parallel import ParallelNetwork
 from pipeline.model.precision import AUTOCAST_DTYPES, use_tensor_cores
 from pipeline.options import RuntimeConfig
 from pipeline.train.optimizer import build_optimizer
+from pipeline.train.preemption import StopRequest
 from pipeline.train.schedule import Rates, compute_rates
 from pipeline.train.step import Stepper
+from pipeline.train.watchdog import Note, say_nothing
 from pipeline.weights import Weights
 
 EVALUATION_BATCH_SIZE = 256
@@ -27,7 +29,11 @@ EVALUATION_BATCH_SIZE = 256
 
 @dataclass(kw_only=True, slots=True)
 class Trainer:
-    """Everything that one rank needs to train, and where it stands: steps taken, evaluations, whether it stalls."""
+    """Everything that one rank needs to train, and where it stands: steps taken, evaluations, whether it stalls.
+
+    `stop` is this rank's request to stop, `stopping` what all ranks have agreed on; `note` tells the watchdog what
+    is done next.
+    """
 
     identity: Identity
     runtime: RuntimeConfig
@@ -42,6 +48,9 @@ class Trainer:
     evaluations: tuple[tuple[int, float], ...] = ()
     stalled: bool = False
     num_steps_at_chance: int = 0
+    stop: StopRequest = field(default_factory=StopRequest)
+    stopping: bool = False
+    note: Note = say_nothing
 
     @property
     def config(self) -> ExperimentConfig:
@@ -67,6 +76,19 @@ class Trainer:
     def last_step(self) -> int:
         """Step at which training ends."""
         return min(self.num_scheduled_steps, self.runtime.max_steps or self.num_scheduled_steps)
+
+    @property
+    def is_evaluation_due(self) -> bool:
+        """Whether an epoch has ended after which the validation error is measured, and it has not been yet."""
+        epoch, rest = divmod(self.step, self.steps_per_epoch)
+        schedule = self.config.schedule
+        due = rest == 0 and epoch > 0 and (epoch % schedule.evaluate_every == 0 or epoch == schedule.epochs)
+        return due and all(epoch != measured for measured, _ in self.evaluations)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is a step to take, or an evaluation that a stop has cut off."""
+        return self.step < self.last_step or self.is_evaluation_due
 
     def compute_rates(self, step: int) -> Rates:
         """Learning rates of a step."""

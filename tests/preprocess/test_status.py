@@ -6,8 +6,6 @@ import re
 import shlex
 import shutil
 import socket
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -165,33 +163,6 @@ def test_a_finished_set_needs_nothing(few_set):
     assert (status["finished"], status["num_dropped"], status["missing"], status["commands"]) == (True, 1, [], [])
     assert status["splits"]["train"] == {"shards_done": 4, "num_shards": 4, "images_done": 17, "num_images": 17}
     assert show_status(few_set.path) == f"{few_set.path}: finished, 17 train, 6 val pictures, 1 dropped\n"
-
-
-def test_the_slurm_script_runs_the_parts_that_slurm_numbers(few_pictures, few_set, tmp_path):
-    """`bash` runs the script as Slurm would; `srun` writes down what it gets and starts it."""
-    out, tools = tmp_path / "set", tmp_path / ".venv" / "bin"
-    tools.mkdir(parents=True)
-    for name, body in {
-        "srun": f'echo "$@" >> {tmp_path}/srun.log\nshift\nexec "$@"\n',
-        "alexnet": f'exec {sys.executable} -m pipeline "$@"\n',
-    }.items():
-        (tools / name).write_text(f"#!/usr/bin/env bash\n{body}")
-        (tools / name).chmod(0o755)
-    script = ["bash", str(ROOT / "slurm" / "preprocess.sbatch"), "--source", str(few_pictures), "--out", str(out)]
-    slurm = {"SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_CPUS_PER_TASK": "1", "PATH": f"{tools}:{os.environ['PATH']}"}
-    arrays = [
-        {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "2"},
-        {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_COUNT": "1", "PARTS": "2"},  # the one that was missing
-        {},
-    ]
-    for array in arrays:
-        environment = os.environ | slurm | array
-        ended = subprocess.run([*script, *FEW[:3]], env=environment, capture_output=True, text=True, check=False)
-        assert ended.returncode == 0, ended.stderr
-    assert read_files(out) == read_files(few_set.path)
-    calls = [line.split(" --source")[0] for line in (tmp_path / "srun.log").read_text().splitlines()]
-    command = "--cpus-per-task=1 .venv/bin/alexnet preprocess --workers 1"
-    assert calls == [f"{command} --part 1/2", f"{command} --part 0/2", command]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,134 @@
+"""GPUs: what the driver has, what torch sees of it, and whether it computes."""
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pipeline.launch.doctor.finding import Finding, ill, judge, skipped, well
+from pipeline.launch.doctor.processes import quote
+from pipeline.options import DoctorConfig
+
+QUERY_SECONDS = 10
+SIDE = 256
+MIN_FREE_SHARE = 0.5
+"""Of a GPU's memory; with less, somebody else is at work on it."""
+HIDDEN = ("", "-1", "NoDevFiles")
+"""Values of CUDA_VISIBLE_DEVICES that hide all GPUs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Driver:
+    """What is there without torch: version of the driver, names of the GPUs, and the newest CUDA that it runs."""
+
+    version: str
+    names: tuple[str, ...]
+    cuda: tuple[int, int] | None
+
+
+def look_at_gpus(config: DoctorConfig) -> Iterator[Finding]:
+    """Import torch, compare it with the driver, and compute something on each GPU."""
+    import torch
+
+    yield well("torch", f"{torch.__version__}, built for {f'CUDA {torch.version.cuda}' if torch.version.cuda else 'CPU'}")
+    try:
+        driver = find_driver()
+    except (OSError, subprocess.SubprocessError) as error:
+        yield ill("driver", f"nvidia-smi fails: {quote(error)}", "restart the machine, or install the driver anew")
+        return
+    yield judge_driver(driver, torch.version.cuda)
+    yield judge_cuda(driver, os.environ)
+    if torch.distributed.is_nccl_available() and torch.cuda.is_available():
+        yield well("NCCL", ".".join(map(str, torch.cuda.nccl.version())))
+    else:
+        yield skipped("NCCL", "of no use without a GPU; ranks talk by gloo")
+
+
+def find_driver() -> Driver:
+    """Ask nvidia-smi and the driver's library; without either of them nothing is found.
+
+    Raises:
+        SubprocessError: nvidia-smi fails, or does not answer.
+    """
+    query = ["nvidia-smi", "--query-gpu=driver_version,name", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=QUERY_SECONDS, check=False)
+    except FileNotFoundError:
+        rows = []
+    else:
+        if answer.returncode:
+            raise subprocess.SubprocessError((answer.stdout + answer.stderr).strip())
+        rows = [line.split(", ", 1) for line in answer.stdout.splitlines()]
+    return Driver(version=rows[0][0] if rows else "", names=tuple(name for _, name in rows), cuda=find_newest_cuda())
+
+
+def find_newest_cuda() -> tuple[int, int] | None:
+    """Major and minor version of the newest CUDA that the driver runs; None without a driver."""
+    try:
+        library = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    number = ctypes.c_int()
+    return (number.value // 1000, number.value % 1000 // 10) if library.cuDriverGetVersion(ctypes.byref(number)) == 0 else None
+
+
+def judge_driver(driver: Driver, built_for: str | None) -> Finding:
+    """Whether the driver runs the CUDA that torch was built for; minor versions of one major version go together."""
+    if driver.cuda is None:
+        if not driver.names:
+            return skipped("driver", "no NVIDIA driver here")
+        return ill(
+            "driver",
+            f"{driver.version}, but libcuda.so.1 cannot be loaded",
+            "in a container, start it with --gpus all (Docker), --nv (Apptainer); else install the driver anew",
+        )
+    found = f"{driver.version or 'version unknown'}, runs CUDA {'.'.join(map(str, driver.cuda))}"
+    if built_for is None:
+        advice = "install torch as requirements.lock has it: make setup"
+        return ill("driver", f"{found}, but torch was built for CPUs only", advice)
+    advice = f"install a driver for CUDA {built_for} (https://docs.nvidia.com/cuda/cuda-toolkit-release-notes) or an older torch"
+    return judge(driver.cuda[0] >= int(built_for.split(".")[0]), "driver", f"{found}, torch wants {built_for}", advice)
+
+
+def judge_cuda(driver: Driver, environment: Mapping[str, str]) -> Finding:
+    """Whether torch sees the GPUs that are there or were promised, and whether they compute."""
+    import torch
+
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    names = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS")
+    promises = [f"{name}={environment[name]}" for name in names if environment.get(name)]
+    if visible in HIDDEN:
+        return skipped("CUDA", f"hidden by CUDA_VISIBLE_DEVICES={visible}; all runs on the CPU")
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        there = [f"nvidia-smi shows {len(driver.names)} GPUs"] if driver.names else []
+        if not there and not promises:
+            return skipped("CUDA", "torch sees no GPU, and nothing says that there is one; all runs on the CPU")
+        advice = "in a container: --gpus all (Docker), --nv (Apptainer); on a host look at `nvidia-smi` and `dmesg`"
+        return ill("CUDA", f"{', '.join(there + promises)}, but torch sees none ({quote(error)})", advice)
+    return judge_devices(len(driver.names) if visible is None else None)
+
+
+def judge_devices(expected: int | None) -> Finding:
+    """Whether all expected GPUs are there, compute rightly and have room."""
+    import torch
+
+    devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    named = [f"{torch.cuda.get_device_name(device)} (sm_{''.join(map(str, torch.cuda.get_device_capability(device)))})" for device in devices]
+    found = ", ".join(f"{named.count(name)} x {name}" for name in dict.fromkeys(named))
+    for device in devices:
+        ones = torch.ones(SIDE, SIDE, device=device)
+        total = (ones @ ones).sum().item()
+        if total != SIDE**3:
+            advice = "take it out of use: CUDA_VISIBLE_DEVICES with the others, or another node"
+            return ill("CUDA", f"{found}; {device} computes {total} where {SIDE**3} is right", advice)
+        free, all_bytes = torch.cuda.mem_get_info(device)
+        if free < MIN_FREE_SHARE * all_bytes:
+            advice = "`nvidia-smi` names the processes on it: end them, or choose others with CUDA_VISIBLE_DEVICES"
+            return ill("CUDA", f"{found}; {device} has {free / 2**30:.0f} of {all_bytes / 2**30:.0f} GiB free", advice)
+    if expected and len(devices) < expected:
+        return ill("CUDA", f"{found}, where nvidia-smi shows {expected}", "look at `nvidia-smi` and `dmesg` for the others")
+    least = min(torch.cuda.mem_get_info(device)[0] for device in devices)
+    return well("CUDA", f"{found}, {least / 2**30:.0f} GiB free, each computes", gpus=len(devices), free_bytes=least)

@@ -1,0 +1,156 @@
+"""Whether shards and pictures can be read, and how quickly, past what the page cache holds of them."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from mmap import PAGESIZE
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.artifacts import SPLITS, ShardSet, ShardSplit, read_shard_set
+from pipeline.errors import InputError, RunError
+from pipeline.launch.doctor.finding import Finding, ill, skipped, well
+from pipeline.launch.doctor.processes import quote
+from pipeline.options import DoctorConfig
+from pipeline.preprocess.sources import find_layout
+
+MAX_SECONDS = 2.0
+MAX_PIECES = 2000
+"""About 80 MB of shards, and 2 GB of archives, of which the time allows less."""
+PIECE_BYTES = 2**20
+MAX_CACHED_SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes of a file that are read at once."""
+
+    path: Path
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rate:
+    """How quickly pieces were read, and the share of them that lay in memory before."""
+
+    pieces_per_second: float
+    bytes_per_second: float
+    cached_share: float
+
+    def describe(self) -> str:
+        """Speed in words, and what it is worth."""
+        found = f"{self.bytes_per_second / 1e6:,.0f} MB/s by one thread"
+        if self.cached_share <= MAX_CACHED_SHARE:
+            return found
+        return f"{found}, {self.cached_share:.0%} of it from memory: says little about the disk"
+
+
+def look_at_data(config: DoctorConfig) -> Iterator[Finding]:
+    """Prove `dataset.json`, every index and every size of --data, then read pictures as the loader does."""
+    if config.data is None:
+        yield skipped("shards", "name a shard set with --data")
+        return
+    try:
+        shard_set = read_shard_set(config.data)
+        splits = {split: shard_set.open_split(split) for split in SPLITS if split in shard_set.info.splits}
+        counts = ", ".join(f"{split} {len(each):,}" for split, each in splits.items())
+        yield well("shards", f"{config.data}: {counts} pictures, digest {shard_set.info.digest[:12]}")
+        yield time_shards(shard_set, splits["train"])
+    except (InputError, RunError, OSError) as error:
+        sentence, _, advice = quote(error).rpartition(": ")
+        yield ill("shards", sentence or quote(error), advice if sentence else "look at that disk")
+
+
+def time_shards(shard_set: ShardSet, split: ShardSplit) -> Finding:
+    """Read pictures at random places, one after the other, as a rank does in an epoch's order."""
+    positions = np.random.default_rng().permutation(len(split))[:MAX_PIECES]
+    firsts = np.cumsum([0] + [shard.num_images for shard in split.info.shards])
+    shards = np.searchsorted(firsts, positions, side="right") - 1
+    paths = [split.path / f"{shard.name}.tar" for shard in split.info.shards]
+    indexes = {number: np.load(paths[number].with_suffix(".npy")) for number in np.unique(shards)}
+    rows = [indexes[shard][position - firsts[shard]] for shard, position in zip(shards, positions, strict=True)]
+    pieces = [
+        Piece(paths[shard], int(row["offset"]), int(row["size"])) for shard, row in zip(shards, rows, strict=True)
+    ]
+    rate = time_reading(pieces, lambda number: split.read(int(positions[number])))
+    minutes = len(split) / rate.pieces_per_second / 60
+    found = f"{rate.pieces_per_second:,.0f} pictures/s, {rate.describe()}; an epoch of {len(split):,} in {minutes:,.1f} min"
+    return well(
+        "shard speed", found, images_per_second=rate.pieces_per_second, bytes_per_second=rate.bytes_per_second
+    )
+
+
+def look_at_source(config: DoctorConfig) -> Iterator[Finding]:
+    """Tell what --source is, and read from the first files in it."""
+    if config.source is None:
+        yield skipped("source", "name pictures to preprocess with --source")
+        return
+    try:
+        if not config.source.exists():
+            raise InputError(f"{config.source} does not exist: pass the folder, or the tar, that holds the pictures")
+        layout = find_layout(config.source)
+        pieces = list(islice(list_pieces(config.source), MAX_PIECES))
+        rate = time_reading(pieces, lambda number: read_piece(pieces[number]))
+    except (InputError, OSError) as error:
+        sentence, _, advice = quote(error).rpartition(": ")
+        yield ill("source", sentence or quote(error), advice if sentence else "look at that disk")
+        return
+    yield well("source", f"{config.source}: {layout}, {rate.describe()}", bytes_per_second=rate.bytes_per_second)
+
+
+def list_pieces(source: Path) -> Iterator[Piece]:
+    """Files of a source from their beginnings on, in pieces."""
+    for folder, _, names in os.walk(source) if source.is_dir() else [(source.parent, [], [source.name])]:
+        for path in (Path(folder) / name for name in names):
+            for offset in range(0, path.stat().st_size, PIECE_BYTES):
+                yield Piece(path, offset, min(PIECE_BYTES, path.stat().st_size - offset))
+
+
+def read_piece(piece: Piece) -> None:
+    """Read the bytes of a piece."""
+    descriptor = os.open(piece.path, os.O_RDONLY)
+    try:
+        os.pread(descriptor, piece.size, piece.offset)
+    finally:
+        os.close(descriptor)
+
+
+def time_reading(pieces: Sequence[Piece], read: Callable[[int], object]) -> Rate:
+    """Have the page cache forget pieces, then read them in order for as long as the time allows.
+
+    Args:
+        pieces: at least one.
+        read: reads a piece by its number.
+    """
+    cached = [stays_cached(piece) for piece in pieces]
+    begin, count, elapsed = time.perf_counter(), 0, 0.0
+    while count < len(pieces) and elapsed < MAX_SECONDS:
+        read(count)
+        count += 1
+        elapsed = time.perf_counter() - begin
+    num_bytes = sum(piece.size for piece in pieces[:count])
+    return Rate(
+        pieces_per_second=count / elapsed,
+        bytes_per_second=num_bytes / elapsed,
+        cached_share=sum(cached[:count]) / count,
+    )
+
+
+def stays_cached(piece: Piece) -> bool:
+    """Ask the page cache to forget a piece; returns whether it lies in memory all the same."""
+    inside = piece.offset + min(PAGESIZE, piece.size - 1)  # pages that a neighbour shares are kept
+    descriptor = os.open(piece.path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(descriptor, piece.offset, piece.size, os.POSIX_FADV_DONTNEED)
+        os.preadv(descriptor, [bytearray(1)], inside, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system that cannot say
+        return True
+    finally:
+        os.close(descriptor)
+    return True

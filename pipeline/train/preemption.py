@@ -1,0 +1,48 @@
+"""A request to stop, and how training hears it: SIGTERM from a cluster or a shell, Ctrl-C from a person."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+
+@dataclass(slots=True)
+class StopRequest:
+    """Whether this process was asked to stop, and by which signal."""
+
+    by: signal.Signals | None = None
+
+    def __bool__(self) -> bool:
+        return self.by is not None
+
+
+@contextmanager
+def hear_stop_requests(*, speaks: bool) -> Iterator[StopRequest]:
+    """Turn SIGTERM, SIGUSR1 and the first Ctrl-C into a request; a second Ctrl-C interrupts at once.
+
+    Args:
+        speaks: say that the request was heard.
+    """
+    request = StopRequest()
+
+    def hear(number: int, _: FrameType | None) -> None:
+        if number == signal.SIGINT and request.by == signal.SIGINT:
+            raise KeyboardInterrupt
+        if speaks and not request:
+            again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
+            name = signal.Signals(number).name
+            print(
+                f"train: {name} heard: a checkpoint at the next report, then the end{again}",
+                file=sys.stderr,
+                flush=True,
+            )
+        request.by = signal.Signals(number)
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

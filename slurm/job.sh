@@ -1,0 +1,117 @@
+# shellcheck shell=bash
+# Sourced by every script beside it: where the code is, what the site asks for, how a job goes on or ends.
+set -euo pipefail
+cd "${ALEXNET_HOME:-$SLURM_SUBMIT_DIR}"
+
+say() { echo "${SLURM_JOB_NAME}: $*" >&2; }
+refuse() { say "$*"; exit 2; }
+
+# --- what the site asks for: slurm/site.env, under what the job was submitted with
+site=${ALEXNET_SITE:-slurm/site.env}
+if [ -f "$site" ]; then
+  submitted=$(export -p)
+  set -a
+  # shellcheck source=/dev/null
+  . "$site"
+  set +a
+  eval "$submitted"
+elif [ -n "${ALEXNET_SITE:-}" ]; then
+  refuse "$ALEXNET_SITE, which ALEXNET_SITE names, is not there: see slurm/site.env.example"
+fi
+for module in ${MODULES:-}; do module load "$module"; done
+if [ -n "${NETWORK_INTERFACE:-}" ]; then
+  export GLOO_SOCKET_IFNAME=$NETWORK_INTERFACE NCCL_SOCKET_IFNAME=$NETWORK_INTERFACE
+fi
+
+# --- where `alexnet` is: in an environment of this checkout, or in an image
+step_options=(--kill-on-bad-exit=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}")
+inside=()
+if [ -z "${CONTAINER_IMAGE:-}" ]; then
+  environment=${PYTHON_ENV:-.venv}
+  [[ $environment = /* ]] || environment=$PWD/$environment
+  [ -x "$environment/bin/alexnet" ] || refuse "$environment has no alexnet: run \`make setup\`, or name PYTHON_ENV or CONTAINER_IMAGE in $site"
+  export PATH=$environment/bin:$PATH
+else
+  mounts=$PWD${CONTAINER_MOUNTS:+,$CONTAINER_MOUNTS}
+  export PYTHONSAFEPATH=1  # the code of the image, whose commit is known, rather than that of the folder
+  case ${CONTAINER_RUNTIME:-pyxis} in
+    pyxis) step_options+=(--container-image="$CONTAINER_IMAGE" --container-mounts="$mounts" --container-workdir="$PWD") ;;
+    apptainer) inside=(apptainer exec --nv --bind "$mounts" --pwd "$PWD" "$CONTAINER_IMAGE") ;;
+    *) refuse "CONTAINER_RUNTIME is $CONTAINER_RUNTIME in $site: choose pyxis or apptainer" ;;
+  esac
+fi
+
+# --- signals: USR1 comes before the time limit, TERM with a pre-emption; both reach this script alone
+interrupted='' step=''
+interrupt() {
+  interrupted=yes
+  [ -z "$step" ] || scancel --quiet --signal=TERM "$SLURM_JOB_ID" || kill -TERM "$step" || true
+}
+trap interrupt USR1 TERM
+
+# run_step WORDS...: `alexnet WORDS` as a step on all nodes of the job; its exit code, however many signals come.
+run_step() {
+  local code=0
+  srun "${step_options[@]}" "${inside[@]}" alexnet "$@" &
+  step=$!
+  wait "$step" || code=$?
+  while kill -0 "$step" 2>/dev/null; do
+    code=0
+    wait "$step" || code=$?
+  done
+  step=
+  return "$code"
+}
+
+# requeue: this job once more, with the same words, after what comes before it in the queue.
+requeue() {
+  local times=${SLURM_RESTART_COUNT:-0}
+  [ "$times" -lt "${MAX_REQUEUES:=100}" ] || { say "interrupted after $MAX_REQUEUES requeues: submit it again to go on, or raise MAX_REQUEUES"; exit 75; }
+  trap '' USR1 TERM
+  say "interrupted, requeued to go on (requeue $((times + 1)) of at most $MAX_REQUEUES)"
+  scontrol requeue "$SLURM_JOB_ID" || say "Slurm does not requeue this job: submit it again to go on"
+  exit 75
+}
+
+# run_resumable WORDS...: a step that goes on where it was left; requeued when it is interrupted.
+run_resumable() {
+  local code=0
+  run_step "$@" || code=$?
+  if [ "$code" != 0 ] && [ -n "$interrupted" ]; then requeue; fi
+  exit "$code"
+}
+
+# run_ranks RUN WORDS...: `alexnet WORDS` in a rank per GPU, as one world. Ranks leave the reason of their end in RUN:
+# a mistake ends the chain, an interruption is requeued, a rank that died starts the group again, at most MAX_RESTARTS times.
+run_ranks() {
+  local run=$1 attempt code endings reason
+  shift
+  export ALEXNET_ENDINGS MAX_RESTARTS=${MAX_RESTARTS:-3}
+  for ((attempt = 0; attempt <= MAX_RESTARTS; attempt++)); do
+    ALEXNET_ENDINGS=$run/slurm/endings/$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}-$attempt
+    mkdir -p "$ALEXNET_ENDINGS"
+    code=0
+    run_step torchrun "$@" || code=$?
+    [ "$code" != 0 ] || exit 0
+    endings=$(cat "$ALEXNET_ENDINGS"/* 2>/dev/null | sort -n) || true
+    reason=$(grep -m 1 '^[12] ' <<<"$endings") && { say "${reason#* }"; exit "${reason%% *}"; }
+    if [ -n "$interrupted" ] || grep -q '^75 ' <<<"$endings"; then requeue; fi
+    say "ended with $code: ${endings:-a rank was killed, or its node failed}"
+    interrupted=
+  done
+  say "ended $((MAX_RESTARTS + 1)) times: look at the log above, then submit it again to go on"
+  exit 1
+}
+
+# find_flag FLAG WORDS...: the value of a flag among the words.
+find_flag() {
+  local flag=$1
+  shift
+  while [ $# -gt 0 ]; do
+    case $1 in
+      "$flag") echo "${2:-}"; return ;;
+      "$flag="*) echo "${1#*=}"; return ;;
+    esac
+    shift
+  done
+}
