@@ -1,6 +1,7 @@
 """The process group: who this process is, who shares its network and its pictures, sums, and an orderly end."""
 
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from pipeline.options import Device
 T = TypeVar("T")
 TIMEOUT_SECONDS = 600.0
 """How long a rank waits for the others."""
+GLOO_ERRORS = r"/gloo/|pair closure"
+"""gloo has no class of its own for what it raises."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,10 +161,10 @@ def join_world(
         finally:
             dist.destroy_process_group()
     except RuntimeError as error:
-        if isinstance(error, dist.DistError) or "/gloo/" in str(error):
-            first_line = str(error).splitlines()[0]
-            raise PeerLostError(f"rank {rank} lost the others, one of which tells why ({first_line})") from error
-        raise
+        if not isinstance(error, dist.DistError) and not re.search(GLOO_ERRORS, str(error)):
+            raise
+        reason = re.sub(r"^\[\S+\] |\. .*", "", str(error).splitlines()[0])  # without torch's own file and advice
+        raise PeerLostError(f"rank {rank} lost another, which tells why ({reason})") from error
 
 
 def choose_interface() -> None:

@@ -96,7 +96,7 @@ run_ranks() {
     endings=$(cat "$ALEXNET_ENDINGS"/* 2>/dev/null | sort -n) || true
     reason=$(grep -m 1 '^[12] ' <<<"$endings") && { say "${reason#* }"; exit "${reason%% *}"; }
     if [ -n "$interrupted" ] || grep -q '^75 ' <<<"$endings"; then requeue; fi
-    say "ended with $code: ${endings:-a rank was killed, or its node failed}"
+    say "a rank was killed, hung, or lost its node (start $((attempt + 1)) of at most $((MAX_RESTARTS + 1)) in this job)"
     interrupted=
   done
   say "ended $((MAX_RESTARTS + 1)) times: look at the log above, then submit it again to go on"

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -39,10 +39,15 @@ def run_rank(words: tuple[str, ...], environment: dict[str, str], output: str, p
 
 @contextlib.contextmanager
 def start_ranks(
-    *words: str, processes: int = 1, output: Path, prepare: Prepare | None = None
+    *words: str,
+    processes: int = 1,
+    output: Path,
+    prepare: Prepare | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[list[ForkServerProcess]]:
     """Start `alexnet WORDS` in that many processes; what still runs at the end of the block is killed."""
     common = {"OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": "nowhere://", "MASTER_ADDR": "127.0.0.1"}
+    common |= environment or {}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         common["MASTER_PORT"] = str(free.getsockname()[1])
@@ -59,14 +64,18 @@ def start_ranks(
             process.join()
 
 
-def run_ranks(*words: str, processes: int = 1, prepare: Prepare | None = None) -> subprocess.CompletedProcess[str]:
+def run_ranks(
+    *words: str, processes: int = 1, prepare: Prepare | None = None, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run `alexnet WORDS` to its end; returns what the first process said.
 
     The first process that fails takes the others with it, but rank 0 gets a moment for its last word.
     """
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "rank"
-        with start_ranks(*words, processes=processes, output=output, prepare=prepare) as started:
+        with start_ranks(
+            *words, processes=processes, output=output, prepare=prepare, environment=environment
+        ) as started:
             limit = time.monotonic() + LIMIT_SECONDS
             while any(process.exitcode is None for process in started) and not any(p.exitcode for p in started):
                 assert time.monotonic() < limit, f"alexnet {' '.join(words)} did not end within {LIMIT_SECONDS} s"

@@ -79,8 +79,8 @@ def run_steps(
         waited += time.perf_counter() - asked
         if set_rates is not None:
             set_rates(step)
-        note(f"takes step {step}")
         seed_step(seed, step=step, rank=world.data_rank)
+        note(f"takes step {step}")
         loss, errors = stepper.take(batch)
         sums.append(torch.stack([loss.double(), errors.double(), stepper.broken.double()]))
         counts[:2] += torch.tensor([len(batch.labels), batch.num_skipped])

@@ -20,6 +20,9 @@ from pipeline.train.trainer import build_trainer
 from pipeline.train.watchdog import watch
 from pipeline.weights import Weights, read_weights
 
+WATCHDOG_SECONDS = 60.0
+"""How much longer collectives wait than the watchdog, which says more."""
+
 
 def train(name: str, config: ExperimentConfig, runtime: RuntimeConfig) -> None:
     """Train experiment `name` as `config` says, into the run directory `runtime.out`.
@@ -42,7 +45,10 @@ def train(name: str, config: ExperimentConfig, runtime: RuntimeConfig) -> None:
         check_run_directory(run, identity, resume=runtime.resume)
     weights, seen = read_initial_weights(config, runtime), find_checkpoints(run.checkpoints)
     with join_world(
-        runtime.device, towers=runtime.towers, fc_parallel=runtime.fc_parallel, timeout_seconds=2 * runtime.timeout
+        runtime.device,
+        towers=runtime.towers,
+        fc_parallel=runtime.fc_parallel,
+        timeout_seconds=runtime.timeout + WATCHDOG_SECONDS,
     ) as world:
         trainer = build_trainer(identity, runtime, shard_set, world, weights)
         wait_for_all()  # whatever a rank has to refuse, it has refused before anything is written

@@ -6,9 +6,11 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import NamedTuple
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
@@ -19,17 +21,20 @@ from pipeline.errors import HUNG_CODE
 Note = Callable[[str], None]
 """Called with what a rank is about to do; cheap enough for every step."""
 MAX_BEAT_SECONDS = 5.0
-SPEECH_SECONDS = 5.0
+STORE_SECONDS = 5.0
+NUM_BEATS = 3
+"""Beats in which a process that lives is heard."""
 
 
 class Mark(NamedTuple):
-    """What a rank last said of itself: a beat that counts up while its process lives, its notes, the last of them."""
+    """What a rank last said of itself: a beat that counts up while its process lives, its notes, where it stands."""
 
     rank: int
     host: str
     beat: int
     num_notes: int
     doing: str
+    place: str
 
 
 class Watchdog:
@@ -47,8 +52,9 @@ class Watchdog:
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         # A connection of its own, since the process group's may be waiting for a rank.
         self.store = TCPStore(host, port, is_master=False, timeout=timedelta(seconds=3 * self.interval + 5))
-        self.num_notes, self.doing, self.noted = 0, "starts", time.monotonic()
+        self.beat, self.num_notes, self.doing, self.noted = 0, 0, "starts", time.monotonic()
         self.ended = threading.Event()
+        self._tell()
         self.thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def note(self, doing: str) -> None:
@@ -57,31 +63,35 @@ class Watchdog:
         self.num_notes += 1
 
     def _watch(self) -> None:
-        beat = 0
         while not self.ended.wait(self.interval):
-            beat += 1
             stands_still = time.monotonic() - self.noted > self.timeout
             try:
-                self._tell(beat)
-                culprits = self._find_culprits(beat) if stands_still else None
+                self._tell()
+                culprits = self._find_culprits() if stands_still else None
             except RuntimeError as error:  # whoever hosts the store is gone, or stands still itself
+                time.sleep(STORE_SECONDS)  # it ends with the first rank that names the culprit
                 culprits = f"the store at {os.environ['MASTER_ADDR']} ({str(error).splitlines()[0]})"
             if stands_still and culprits and not self.ended.is_set():
                 self._end(culprits)
 
-    def _tell(self, beat: int) -> None:
-        mark = Mark(self.world.rank, socket.gethostname(), beat, self.num_notes, self.doing)
+    def _tell(self) -> None:
+        self.beat += 1
+        place = find_place(threading.main_thread())
+        mark = Mark(self.world.rank, socket.gethostname(), self.beat, self.num_notes, self.doing, place)
         self.store.set(f"watchdog/{self.world.rank}", json.dumps(mark))
 
     def _read(self) -> list[Mark]:
         ranks = range(self.world.world_size)
         return [Mark(*json.loads(self.store.get(f"watchdog/{rank}"))) for rank in ranks]
 
-    def _find_culprits(self, beat: int) -> str | None:
+    def _find_culprits(self) -> str | None:
         """Ranks whose process does not answer, or else those that have come least far; None if a rank moves."""
+        if late := [rank for rank in range(self.world.world_size) if not self.store.check([f"watchdog/{rank}"])]:
+            return f"rank {late[0]}, which has not begun"
         earlier = self._read()
-        time.sleep(2 * self.interval)
-        self._tell(beat)
+        for _ in range(NUM_BEATS):
+            time.sleep(self.interval)
+            self._tell()
         later = self._read()
         if any(now.num_notes != before.num_notes for before, now in zip(earlier, later, strict=True)):
             return None
@@ -93,7 +103,10 @@ class Watchdog:
         fewest = min(mark.num_notes for mark in later)
         named = silent or [mark for mark in later if mark.num_notes == fewest]
         answers = "does not answer" if silent else "answers, but stands still"
-        return ", ".join(f"rank {mark.rank} on {mark.host}, which {mark.doing}" for mark in named) + f" and {answers}"
+        return (
+            ", ".join(f"rank {mark.rank} on {mark.host}, which {mark.doing} ({mark.place})" for mark in named)
+            + f" and {answers}"
+        )
 
     def _end(self, culprits: str) -> None:
         """End this process, and with it the world; the first rank to get here speaks."""
@@ -103,6 +116,13 @@ class Watchdog:
                 ending.write(f"{HUNG_CODE} alexnet train: {sentence}\n")
         print(f"alexnet train: {sentence}", file=sys.stderr, flush=True)
         os._exit(HUNG_CODE)  # the main thread waits in a collective, which no exception can reach
+
+
+def find_place(thread: threading.Thread) -> str:
+    """Function, file and line that a thread of this process is in, or by which it is in a library."""
+    frames = traceback.extract_stack(sys._current_frames()[thread.ident or 0])  # noqa: SLF001 - documented
+    own = [frame for frame in frames if "site-packages" not in frame.filename and "<frozen" not in frame.filename]
+    return f"{own[-1].name}, {Path(own[-1].filename).name}:{own[-1].lineno}"
 
 
 def say_nothing(_: str) -> None:

@@ -4,6 +4,7 @@ import functools
 import os
 import resource
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,3 +90,58 @@ def break_gradients(rank: int) -> None:
         update(stepper)
 
     Stepper._update = update_broken  # type: ignore[method-assign]
+
+
+def send_before_step(step: int, number: signal.Signals, *, victims: tuple[int, ...] = (0,), times: int = 1) -> Accident:
+    """A signal for some ranks when they are about to take a step."""
+    return functools.partial(_send_before_step, step, number, victims, times)
+
+
+def _send_before_step(step: int, number: signal.Signals, victims: tuple[int, ...], times: int, rank: int) -> None:
+    from pipeline.train import loop
+
+    seed = loop.seed_step
+
+    def seed_after_signal(*words: Any, **values: Any) -> None:
+        if values["step"] == step and rank in victims:
+            for _ in range(times):
+                os.kill(os.getpid(), number)
+        seed(*words, **values)
+
+    loop.seed_step = seed_after_signal
+
+
+def send_in_evaluation(number: signal.Signals, *, victim: int) -> Accident:
+    """A signal for one rank when it has counted the errors of a batch."""
+    return functools.partial(_send_in_evaluation, number, victim)
+
+
+def _send_in_evaluation(number: signal.Signals, victim: int, rank: int) -> None:
+    from pipeline.evaluate.topk import ErrorCounts
+
+    add = ErrorCounts.add_batch
+
+    def add_with_signal(counts: ErrorCounts, *words: Any) -> None:
+        add(counts, *words)
+        if rank == victim:
+            os.kill(os.getpid(), number)
+
+    ErrorCounts.add_batch = add_with_signal  # type: ignore[method-assign]
+
+
+def sleep_before_step(step: int, *, victim: int) -> Accident:
+    """One rank never takes a step, though its process lives."""
+    return functools.partial(_sleep_before_step, step, victim)
+
+
+def _sleep_before_step(step: int, victim: int, rank: int) -> None:
+    from pipeline.train import loop
+
+    seed = loop.seed_step
+
+    def seed_or_sleep(*words: Any, **values: Any) -> None:
+        if values["step"] == step and rank == victim:
+            time.sleep(3600)
+        seed(*words, **values)
+
+    loop.seed_step = seed_or_sleep
