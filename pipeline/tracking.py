@@ -6,18 +6,19 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import RunDirectory, read_json, write_json
+from pipeline.artifacts import RunDirectory, read_json, temporary_path, write_json
 from pipeline.experiments import flatten, get_experiment
 
 MAX_METRICS_PER_CALL = 1000  # MLflow's limits
 MAX_PARAMS_PER_CALL = 100
 FEED_INTERVAL_SECONDS = 10.0
 FINAL_WAIT_SECONDS = 60.0
+STOP_WAIT_SECONDS = 3.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,6 +105,8 @@ def sync_run(run: RunDirectory, *, status: str | None = None) -> Delivery:
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # only now, for the import sets it to INFO
     uri = find_tracking_uri(run)
+    if uri.startswith("sqlite:///"):
+        _create_database(Path(uri.removeprefix("sqlite:///")))
     client = MlflowClient(tracking_uri=uri)
     known = {delivery.tracking_uri: delivery for delivery in _read_deliveries(run)}
     delivery = known.get(uri) or _create_run(client, run, uri)
@@ -121,13 +124,30 @@ def sync_run(run: RunDirectory, *, status: str | None = None) -> Delivery:
         for folder in (run.figures, run.predictions):
             for file in sorted(folder.glob("*.png")) + sorted(folder.glob("*.json")):
                 client.log_artifact(delivery.run_id, str(file), folder.name)
-    if status == "RUNNING":
-        client.update_run(delivery.run_id, status)
-    elif status is not None:
-        client.set_terminated(delivery.run_id, status)
-    elif is_complete(run) and client.get_run(delivery.run_id).info.status == "RUNNING":
-        client.set_terminated(delivery.run_id, "FINISHED")
+    _set_status(client, delivery.run_id, run, status)
     return delivery
+
+
+def _set_status(client: Any, run_id: str, run: RunDirectory, status: str | None) -> None:
+    if status == "RUNNING":
+        client.update_run(run_id, status)
+    elif status is not None:
+        client.set_terminated(run_id, status)
+    elif is_complete(run) and client.get_run(run_id).info.status == "RUNNING":
+        client.set_terminated(run_id, "FINISHED")
+
+
+def _create_database(path: Path) -> None:
+    """Make an sqlite file with MLflow's tables, whole or not at all: MLflow cannot mend one that was left halfway."""
+    if path.exists() or not path.parent.is_dir():
+        return
+    from mlflow import MlflowClient
+
+    begun = temporary_path(path)
+    MlflowClient(tracking_uri=f"sqlite:///{begun}").search_experiments(max_results=1)
+    with suppress(FileExistsError):  # another process was quicker
+        os.link(begun, path)
+    begun.unlink()
 
 
 def _list_new_metrics(entries: list[JournalEntry], num_sent: int) -> list[Any]:
@@ -227,11 +247,22 @@ def _warn(run: RunDirectory, what: str) -> None:
     )
 
 
+@dataclass(slots=True)
+class Feed:
+    """How long the end of a run waits for MLflow."""
+
+    patience_seconds: float = FINAL_WAIT_SECONDS
+
+    def hurry(self) -> None:
+        """Somebody wants this process to end: the next start, or `alexnet sync`, brings the rest over."""
+        self.patience_seconds = STOP_WAIT_SECONDS
+
+
 @contextmanager
-def feed_mlflow(run: RunDirectory) -> Iterator[None]:
+def feed_mlflow(run: RunDirectory) -> Iterator[Feed]:
     """Bring the journal to MLflow every few seconds from a thread of its own, and once more at the end.
 
-    Training never waits for it but at the very end, and there no longer than `FINAL_WAIT_SECONDS`.
+    Training never waits for it but at the very end, and there no longer than the feed's patience.
     """
     stop = threading.Event()
     status = "FAILED"
@@ -244,14 +275,16 @@ def feed_mlflow(run: RunDirectory) -> Iterator[None]:
 
     thread = threading.Thread(target=feed, name="mlflow-feeder", daemon=True)
     thread.start()
+    handle = Feed()
     try:
-        yield
+        yield handle
         status = "FINISHED" if is_complete(run) else "KILLED"
     except KeyboardInterrupt:
         status = "KILLED"
+        handle.hurry()
         raise
     finally:
         stop.set()
-        thread.join(FINAL_WAIT_SECONDS)
+        thread.join(handle.patience_seconds)
         if thread.is_alive():
-            _warn(run, f"has not taken the metrics within {FINAL_WAIT_SECONDS:.0f} s")
+            _warn(run, f"has not taken the metrics within {handle.patience_seconds:.0f} s")

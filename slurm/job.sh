@@ -41,7 +41,7 @@ else
   esac
 fi
 
-# --- signals: USR1 comes before the time limit, TERM with a pre-emption; both reach this script alone
+# --- signals: USR1 comes to this script before the time limit; TERM with a pre-emption or a requeue, often to ranks, too
 interrupted='' step=''
 interrupt() {
   interrupted=yes

@@ -135,11 +135,11 @@ def evaluate(trainer: Trainer) -> ErrorCounts | None:
             break
         counts.add_batch(prediction.probabilities, prediction.labels)
     trainer.note("waits for the other ranks' errors")
-    stopping = sum_over_ranks(torch.tensor(float(bool(trainer.stop)), device=trainer.world.device))
-    counts = counts.sum_over_ranks(trainer.world.device)
-    if stopping.item() > 0:
+    num_stopping = sum_over_ranks(torch.tensor(float(bool(trainer.stop)), device=trainer.world.device))
+    if num_stopping.item() > 0:
         trainer.stopping = True
         return None
+    counts = counts.sum_over_ranks(trainer.world.device)
     if not math.isfinite(counts.log_loss):
         raise RunError(
             f"validation loss is {counts.log_loss} after step {trainer.step}: no checkpoint was written for it"

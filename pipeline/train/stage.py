@@ -12,7 +12,7 @@ from pipeline.config import ExperimentConfig
 from pipeline.distributed import check_sharing, decide_on_main, join_world, read_rank, read_world_size, wait_for_all
 from pipeline.errors import InputError, StoppedError, check
 from pipeline.options import RuntimeConfig
-from pipeline.tracking import feed_mlflow
+from pipeline.tracking import Feed, feed_mlflow
 from pipeline.train.admission import check_classes, check_compiler, check_run_directory, check_shareable, record_start
 from pipeline.train.epochs import run_epochs
 from pipeline.train.preemption import hear_stop_requests
@@ -61,11 +61,13 @@ def train(name: str, config: ExperimentConfig, runtime: RuntimeConfig) -> None:
 
                 decide_on_main(begin)
             with (
-                feed_mlflow(run) if world.is_main else contextlib.nullcontext(),
+                feed_mlflow(run) if world.is_main else contextlib.nullcontext(Feed()) as feed,
                 watch(world, timeout_seconds=runtime.timeout) as trainer.note,
                 hear_stop_requests(speaks=world.is_main) as trainer.stop,
             ):
                 run_epochs(trainer)
+                if trainer.stopping:
+                    feed.hurry()
             wait_for_all()  # the first rank to end takes the others with it, and one of them may still be writing
         if trainer.stopping:
             raise StoppedError(

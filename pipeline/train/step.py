@@ -69,6 +69,22 @@ class Stepper:
         self.communication: CommunicationCounter | None = None
         self.broken = torch.zeros((), device=device)
 
+    def warm_up(self, images: Tensor) -> None:
+        """Pass pictures forth and back, and forget what came of them.
+
+        DDP lays gradients out anew after its first pass, and with more than two ranks the order of summation follows
+        from that layout: without this, the first step after a resume would round otherwise than the same step of a run
+        that was never stopped.
+
+        Args:
+            images: as many as a rank passes at once, of any content, on the network's device.
+        """
+        self.network.train()
+        with autocast(self.precision, images.device):
+            logits = self.network(images)
+        logits.float().sum().backward()
+        self.optimizer.zero_grad(set_to_none=True)
+
     def take(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """One step. A damaged picture that the batch lacks counts as one without a gradient.
 

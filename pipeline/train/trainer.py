@@ -150,6 +150,8 @@ def build_trainer(
         check_belongs(newest, checkpoint, identity)
         trainer.restore(checkpoint)
         check_draws(trainer.train_loader, trainer.step, checkpoint.draws_digest, str(newest))
+    if world.world_size > 1:
+        trainer.stepper.warm_up(paint_nothing(trainer))
     own_digest = trainer.train_loader.sampler.compute_digest(trainer.step)
     check_draws(trainer.train_loader, trainer.step, broadcast_from_main(own_digest), "rank 0")
     if world.is_main:
@@ -228,6 +230,16 @@ def assemble(
             batch_format=pick_format(config, runtime),
         ),
     )
+
+
+def paint_nothing(trainer: Trainer) -> torch.Tensor:
+    """Black pictures as this rank passes them through the network at once."""
+    config, runtime, world = trainer.config, trainer.runtime, trainer.world
+    batch_size = config.batch_size_per_rank(world.num_data_ranks)
+    batch_size = min(runtime.micro_batch or batch_size, batch_size)
+    wanted, side = pick_format(config, runtime), config.augment.input_pixels
+    images = torch.zeros(batch_size, config.model.in_channels, side, side, dtype=wanted.dtype, device=world.device)
+    return images.to(memory_format=torch.channels_last) if wanted.channels_last else images
 
 
 def open_train_loader(

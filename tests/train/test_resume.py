@@ -58,6 +58,14 @@ def test_a_run_stopped_in_an_epoch_or_at_its_end_and_resumed_ends_as_if_it_never
     assert_equal_to_the_bit(read_newest(run), uninterrupted)
 
 
+def test_four_ranks_that_are_resumed_sum_in_the_same_order(train, tmp_path):
+    flags = ("--schedule.epochs=2", "--global-batch-size=8")
+    train(tmp_path / "whole", *flags, processes=4)
+    train(tmp_path / "parts", *flags, "--max-steps=4", processes=4)
+    train(tmp_path / "parts", *flags, "--resume", processes=4)
+    assert_equal_to_the_bit(read_newest(tmp_path / "parts"), read_newest(tmp_path / "whole"))
+
+
 def test_a_run_stopped_before_its_first_checkpoint_starts_again(train, uninterrupted, tmp_path):
     run = tmp_path / "run"
     train(run, "--max-steps=2")
