@@ -13,6 +13,9 @@ SETUP := .venv/.installed
 endif
 BIN := $(if $(findstring /,$(PY)),$(dir $(PY)))
 
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help setup demo demo-paper mlflow test lint check format lock test-gpu bench-gpu clean
@@ -54,14 +57,16 @@ lint: $(SETUP) ## format, lint, types, layers, shell scripts
 	@$(BIN)mypy
 	@$(BIN)lint-imports
 	@git ls-files -z '*.sh' '*.sbatch' .ci/run | xargs -0 $(BIN)shellcheck
+	@$(BIN)hadolint docker/Dockerfile
 
 format: $(SETUP) ## put the code into shape
 	@$(BIN)ruff format . && $(BIN)ruff check --fix .
 
-lock: $(SETUP) ## write requirements.lock anew from pyproject.toml: hashes, no download addresses
-	@$(BIN)uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" pyproject.toml -o requirements.lock
-	@! grep -nE 'https?://|file:' requirements.lock
+lock: $(SETUP) ## write both locks anew from pyproject.toml: hashes, no download addresses
+	@$(BIN)$(COMPILE) --extra dev --extra server pyproject.toml -o requirements.lock
+	@cp requirements.lock docker/requirements.lock  # uv keeps the versions that it finds there
+	@$(BIN)$(COMPILE) --extra server pyproject.toml -o docker/requirements.lock
+	@! grep -nE 'https?://|file:' requirements.lock docker/requirements.lock
 
 test-gpu: $(SETUP) ## the tests that need a GPU
 	@$(PY) -m pytest -m gpu

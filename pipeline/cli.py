@@ -12,11 +12,13 @@ from typing import NoReturn
 from pipeline.commands.augment import AUGMENT
 from pipeline.commands.command import Command
 from pipeline.commands.diff import DIFF
+from pipeline.commands.drill import DRILL
 from pipeline.commands.evaluate import ENSEMBLE, EVALUATE
 from pipeline.commands.experiments import EXPERIMENT_COMMANDS
 from pipeline.commands.launch import BENCH, CONTRAST, DEMO, DOCTOR
 from pipeline.commands.preprocess import PREPROCESS
 from pipeline.commands.report import CURVES, REPORT, SYNC
+from pipeline.commands.submit import SUBMIT
 from pipeline.commands.torchrun import TORCHRUN
 from pipeline.commands.train import TRAIN
 from pipeline.commands.weights import WEIGHTS
@@ -58,7 +60,9 @@ COMMANDS: dict[str, Command] = {
         *EXPERIMENT_COMMANDS,
         DIFF,
         SYNC,
+        *SUBMIT,
         DOCTOR,
+        DRILL,
         *BENCH,
         DEMO,
         CONTRAST,
@@ -84,7 +88,7 @@ def main(words: Sequence[str] | None = None) -> None:
         leave_ending(error.code, f"alexnet {name}: {error}")
         if isinstance(error, StoppedError) and os.environ.get("RANK", "0") != "0":
             sys.exit(error.code)
-        if isinstance(error, PeerLostError) or os.environ.get("LOCAL_RANK", "0") != "0":
+        if isinstance(error, PeerLostError) or os.environ.get("RANK", "0") != "0":
             time.sleep(SECOND_SPEAKER_SECONDS)  # a mistake of all is said by the first, whose end ends the others
         fail(f"alexnet {name}: {error}", error.code)
     except BrokenPipeError:  # whoever reads has enough
@@ -106,8 +110,9 @@ def fail(sentence: str, code: int = INPUT_ERROR_CODE) -> NoReturn:
 
 def leave_ending(code: int, sentence: str) -> None:
     """Leave a rank's exit code and sentence where ALEXNET_ENDINGS says, since torchrun and srun lose them."""
-    if folder := os.environ.get("ALEXNET_ENDINGS"):
-        ending = Path(folder) / f"rank-{os.environ.get('RANK', '0')}"
+    folder, rank = os.environ.get("ALEXNET_ENDINGS"), os.environ.get("RANK")
+    if folder and rank:
+        ending = Path(folder) / f"rank-{rank}"
         with contextlib.suppress(OSError):  # on a full disk the exit code has to do
             ending.write_text(f"{code} {sentence}\n")
 

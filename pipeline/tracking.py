@@ -1,4 +1,4 @@
-"""The journal, source of truth for every metric, and the feeder from it to MLflow. Nothing else imports mlflow."""
+"""The journal, source of truth for every metric, and the feeder from it to MLflow (which the doctor imports, too)."""
 
 import json
 import logging

@@ -32,7 +32,8 @@ if [ -z "${CONTAINER_IMAGE:-}" ]; then
   [ -x "$environment/bin/alexnet" ] || refuse "$environment has no alexnet: run \`make setup\`, or name PYTHON_ENV or CONTAINER_IMAGE in $site"
   export PATH=$environment/bin:$PATH
 else
-  mounts=$PWD${CONTAINER_MOUNTS:+,$CONTAINER_MOUNTS}
+  mounts=$PWD:$PWD${CONTAINER_MOUNTS:+,$CONTAINER_MOUNTS}
+  unset PYTHONPATH
   export PYTHONSAFEPATH=1  # the code of the image, whose commit is known, rather than that of the folder
   case ${CONTAINER_RUNTIME:-pyxis} in
     pyxis) step_options+=(--container-image="$CONTAINER_IMAGE" --container-mounts="$mounts" --container-workdir="$PWD") ;;
@@ -84,7 +85,7 @@ run_resumable() {
 # run_ranks RUN WORDS...: `alexnet WORDS` in a rank per GPU, as one world. Ranks leave the reason of their end in RUN:
 # a mistake ends the chain, an interruption is requeued, a rank that died starts the group again, at most MAX_RESTARTS times.
 run_ranks() {
-  local run=$1 attempt code endings reason
+  local run=$1 attempt code endings mistake reason
   shift
   export ALEXNET_ENDINGS MAX_RESTARTS=${MAX_RESTARTS:-3}
   for ((attempt = 0; attempt <= MAX_RESTARTS; attempt++)); do
@@ -93,8 +94,10 @@ run_ranks() {
     code=0
     run_step torchrun "$@" || code=$?
     [ "$code" != 0 ] || exit 0
-    endings=$(cat "$ALEXNET_ENDINGS"/* 2>/dev/null | sort -n) || true
-    reason=$(grep -m 1 '^[12] ' <<<"$endings") && { say "${reason#* }"; exit "${reason%% *}"; }
+    endings=$(cat "$ALEXNET_ENDINGS"/rank-* 2>/dev/null) || true
+    for mistake in 2 1; do
+      reason=$(grep -m 1 "^$mistake " <<<"$endings") && { say "${reason#* }"; exit "$mistake"; }
+    done
     if [ -n "$interrupted" ] || grep -q '^75 ' <<<"$endings"; then requeue; fi
     say "a rank was killed, hung, or lost its node (start $((attempt + 1)) of at most $((MAX_RESTARTS + 1)) in this job)"
     interrupted=

@@ -2,13 +2,14 @@
 
 import sys
 
-from pipeline.commands.command import Command, NoOptions
+from pipeline.commands.command import Command
 from pipeline.errors import RUN_ERROR_CODE, InputError
 from pipeline.options import (
     AugmentBenchConfig,
     CommunicationBenchConfig,
     ContrastConfig,
     DemoConfig,
+    DoctorConfig,
     LayersBenchConfig,
     PreprocessBenchConfig,
     TrainBenchConfig,
@@ -17,10 +18,10 @@ from pipeline.options import (
 
 def start_doctor(command: Command, words: list[str]) -> None:
     """Look at the machine."""
-    command.parse(NoOptions, words)
-    from pipeline.launch.doctor import diagnose
+    config = command.parse(DoctorConfig, words)
+    from pipeline.launch.doctor.stage import diagnose
 
-    if not diagnose():
+    if not diagnose(config):
         sys.exit(RUN_ERROR_CODE)
 
 

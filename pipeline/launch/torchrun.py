@@ -27,7 +27,7 @@ from pipeline.errors import (
     RUN_ERROR_CODE,
     STOPPED_CODE,
     InputError,
-    RunError,
+    PeerLostError,
     check,
 )
 
@@ -74,7 +74,7 @@ def find_node(environment: Mapping[str, str], num_ranks: int | None) -> Node:
         num_ranks: per node; None takes RANKS_PER_NODE, or the GPUs that Slurm gave, or those that torch sees, or 1.
 
     Raises:
-        InputError: the step has not one task per node.
+        InputError: the step has not one task per node, or was not started on its first.
     """
     ranks = num_ranks or count_ranks(environment)
     num_nodes = int(environment.get("SLURM_NNODES", "1")) if "SLURM_STEP_ID" in environment else 1
@@ -86,13 +86,19 @@ def find_node(environment: Mapping[str, str], num_ranks: int | None) -> Node:
         f"srun started {tasks} tasks on {num_nodes} nodes: start one per node with --ntasks-per-node=1",
     )
     meeting = environment["SLURM_LAUNCH_NODE_IPADDR"]  # where srun runs: the first node of a batch job, by its address
+    host = environment["SLURM_NODEID"] == "0"
+    check(
+        not host or find_address(meeting) == meeting,
+        f"srun ran on {meeting}, which is not the first node of the step, so the others would look for it in vain: "
+        "start it from a batch script, as slurm/train.sbatch does",
+    )
     port = FIRST_PORT + int(environment["SLURM_JOB_ID"]) % NUM_PORTS
     names = ("SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_STEP_ID")
     return Node(
         num_nodes=num_nodes,
         ranks_per_node=ranks,
         meeting=f"{meeting}:{port}",
-        host=environment["SLURM_NODEID"] == "0",
+        host=host,
         address=find_address(meeting),
         job="-".join(environment.get(name, "0") for name in names),
     )
@@ -130,7 +136,7 @@ def run_ranks(words: Sequence[str], *, num_ranks: int | None = None) -> None:
 
     Raises:
         InputError: the nodes cannot meet as they are asked to.
-        RunError: another node did not come.
+        PeerLostError: another node did not come.
         SystemExit: a rank has ended otherwise than with 0; with its code.
     """
     node = find_node(os.environ, num_ranks)
@@ -148,10 +154,18 @@ def run_ranks(words: Sequence[str], *, num_ranks: int | None = None) -> None:
         except SignalException as end:
             raise_for({0: -end.sigval})
         except RendezvousError as error:
-            raise RunError(
+            if list_endings():  # the node that hosts the meeting has ended first, and its ranks have said why
+                raise_for({})
+            raise PeerLostError(
                 f"{node.num_nodes} nodes were to meet at {node.meeting} within {JOIN_SECONDS} s ({error}): see the "
                 "other nodes' part of the log, and `sbatch --nodes 2 slurm/doctor.sbatch`"
             ) from error
+
+
+def list_endings() -> set[int]:
+    """Exit codes that ranks of any node have left."""
+    files = Path(os.environ["ALEXNET_ENDINGS"]).glob("rank-*")
+    return {int(path.read_text().split(" ", 1)[0]) for path in files}
 
 
 def raise_for(codes: Mapping[int, int]) -> NoReturn:
@@ -163,8 +177,7 @@ def raise_for(codes: Mapping[int, int]) -> NoReturn:
     Raises:
         SystemExit: always.
     """
-    endings = [path.read_text() for path in Path(os.environ["ALEXNET_ENDINGS"]).glob("rank-*")]
-    left = {int(ending.split(" ", 1)[0]) for ending in endings}
+    left = list_endings()
     for code in TELLING_CODES:
         if code in left:
             raise SystemExit(code)

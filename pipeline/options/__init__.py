@@ -8,6 +8,8 @@ from pipeline.options.bench import (
     TrainBenchConfig,
 )
 from pipeline.options.contrast import ContrastConfig, RecipeName
+from pipeline.options.doctor import DoctorConfig
+from pipeline.options.drill import DrillConfig
 from pipeline.options.loading import Decoder, Device, LoadingConfig, Split, count_cores_per_rank
 from pipeline.options.preprocess import (
     Encoding,
@@ -40,6 +42,8 @@ __all__ = [
     "Decoder",
     "DemoConfig",
     "Device",
+    "DoctorConfig",
+    "DrillConfig",
     "Encoding",
     "EnsembleConfig",
     "EvaluateConfig",

@@ -1,4 +1,4 @@
-"""The demo's pictures and sentences, the doctor, the benchmark, and the set-up's word on missing packages."""
+"""The demo's pictures and sentences, the benchmark, and the set-up's word on missing packages."""
 
 import json
 import os
@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import PIL
 import pytest
 from conftest import run_command
 from PIL import Image
@@ -16,7 +15,6 @@ from sklearn.datasets import load_digits
 from pipeline.artifacts import ShardSet
 from pipeline.errors import InputError
 from pipeline.launch.demo import demo, describe_result, write_digits
-from pipeline.launch.doctor import diagnose
 from pipeline.options import DemoConfig
 from pipeline.provenance import read_commit
 from pipeline.report.measured import read_run
@@ -51,22 +49,6 @@ def test_the_demo_s_last_words_give_the_measured_errors_and_name_the_contrast(fi
     said = describe_result(run)
     assert ", ".join(f"{error:.1%}" for _, error in run.val_top1_errors) in said
     assert "make demo-paper" in said
-
-
-def test_doctor_finds_pillow_simd_and_everything_else_well(capsys):
-    assert diagnose()
-    said = capsys.readouterr().out
-    assert f"Pillow-SIMD {PIL.__version__}" in said
-    assert "✗" not in said
-
-
-def test_doctor_names_plain_pillow_and_the_way_out(monkeypatch, capsys):
-    monkeypatch.setattr(PIL, "__version__", "12.1.1")
-    assert not diagnose()
-    said = capsys.readouterr().out
-    assert "✗ Pillow" in said
-    assert "plain Pillow 12.1.1" in said
-    assert "pip uninstall -y pillow pillow-simd" in said
 
 
 @pytest.mark.slow

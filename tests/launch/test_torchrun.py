@@ -204,3 +204,8 @@ def test_a_world_of_another_size_than_was_asked_for_does_not_train(shard_set, tm
     assert ended.returncode == 2
     assert "alexnet train: this world has 1 ranks and 4 were asked for, so the nodes would train apart" in ended.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_step_that_was_not_started_on_its_first_node_is_refused_there():
+    with pytest.raises(InputError, match=r"srun ran on 192\.0\.2\.7, which is not the first node of the step"):
+        find_node(STEP | {"SLURM_NODEID": "0", "SLURM_LAUNCH_NODE_IPADDR": "192.0.2.7"}, None)

@@ -1,1 +1,1 @@
-"""What is wrong with a machine, with those of a Slurm step, or with the network between them, and what to do about it."""
+"""What is wrong with this machine, those of a Slurm step, and the network between them, and what to do about it."""

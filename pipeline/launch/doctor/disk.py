@@ -38,7 +38,11 @@ def look_at_disk(config: DoctorConfig) -> Iterator[Finding]:
         if not asked and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             yield skipped("disk", f"{found}, which may not be written to; name a directory with --out")
             return
-        yield ill("disk", f"{found}, but a file cannot be written: {error.strerror}", "make room within disk and quota, or choose another --out")
+        yield ill(
+            "disk",
+            f"{found}, but a file cannot be written: {error.strerror}",
+            "make room within disk and quota, or choose another --out",
+        )
         return
     yield judge(free >= MIN_FREE_BYTES, "disk", found, "make room: full ImageNet needs 60 GB", free_bytes=free)
     yield find_locks(folder)

@@ -37,3 +37,17 @@ def skipped(subject: str, found: str) -> Finding:
 def judge(condition: object, subject: str, found: str, advice: str, **measured: float) -> Finding:
     """`well` if the condition holds, `ill` otherwise."""
     return well(subject, found, **measured) if condition else ill(subject, found, advice, **measured)
+
+
+def quote(error: BaseException) -> str:
+    """The first line of what an error says, or its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def explain(subject: str, error: Exception) -> Finding:
+    """`ill`, with the advice that follows the last colon of our sentences, or with what the system says of a file."""
+    if isinstance(error, OSError):
+        return ill(subject, f"{error.filename}: {error.strerror}", "look at that disk, and who may read there")
+    sentence, _, advice = quote(error).rpartition(": ")
+    return ill(subject, sentence or advice, advice)

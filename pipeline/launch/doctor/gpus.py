@@ -3,12 +3,16 @@
 import ctypes
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pipeline.launch.doctor.finding import Finding, ill, judge, skipped, well
-from pipeline.launch.doctor.processes import quote
+from pipeline.launch.doctor.finding import Finding, ill, judge, quote, skipped, well
 from pipeline.options import DoctorConfig
+
+if TYPE_CHECKING:  # a torch that cannot be imported is a finding
+    import torch
 
 QUERY_SECONDS = 10
 SIDE = 256
@@ -31,16 +35,19 @@ def look_at_gpus(config: DoctorConfig) -> Iterator[Finding]:
     """Import torch, compare it with the driver, and compute something on each GPU."""
     import torch
 
-    yield well("torch", f"{torch.__version__}, built for {f'CUDA {torch.version.cuda}' if torch.version.cuda else 'CPU'}")
+    yield well(
+        "torch", f"{torch.__version__}, built for {f'CUDA {torch.version.cuda}' if torch.version.cuda else 'CPU'}"
+    )
     try:
         driver = find_driver()
     except (OSError, subprocess.SubprocessError) as error:
         yield ill("driver", f"nvidia-smi fails: {quote(error)}", "restart the machine, or install the driver anew")
         return
     yield judge_driver(driver, torch.version.cuda)
-    yield judge_cuda(driver, os.environ)
+    yield from judge_cuda(driver, os.environ)
     if torch.distributed.is_nccl_available() and torch.cuda.is_available():
-        yield well("NCCL", ".".join(map(str, torch.cuda.nccl.version())))
+        version: tuple[int, ...] = torch.cuda.nccl.version()  # type: ignore[no-untyped-call]
+        yield well("NCCL", ".".join(map(str, version)))
     else:
         yield skipped("NCCL", "of no use without a GPU; ranks talk by gloo")
 
@@ -70,7 +77,11 @@ def find_newest_cuda() -> tuple[int, int] | None:
     except OSError:
         return None
     number = ctypes.c_int()
-    return (number.value // 1000, number.value % 1000 // 10) if library.cuDriverGetVersion(ctypes.byref(number)) == 0 else None
+    return (
+        (number.value // 1000, number.value % 1000 // 10)
+        if library.cuDriverGetVersion(ctypes.byref(number)) == 0
+        else None
+    )
 
 
 def judge_driver(driver: Driver, built_for: str | None) -> Finding:
@@ -87,48 +98,64 @@ def judge_driver(driver: Driver, built_for: str | None) -> Finding:
     if built_for is None:
         advice = "install torch as requirements.lock has it: make setup"
         return ill("driver", f"{found}, but torch was built for CPUs only", advice)
-    advice = f"install a driver for CUDA {built_for} (https://docs.nvidia.com/cuda/cuda-toolkit-release-notes) or an older torch"
+    advice = f"install a driver that runs CUDA {built_for}, or a torch for the CUDA that this one runs"
     return judge(driver.cuda[0] >= int(built_for.split(".")[0]), "driver", f"{found}, torch wants {built_for}", advice)
 
 
-def judge_cuda(driver: Driver, environment: Mapping[str, str]) -> Finding:
+def judge_cuda(driver: Driver, environment: Mapping[str, str]) -> Iterator[Finding]:
     """Whether torch sees the GPUs that are there or were promised, and whether they compute."""
     import torch
 
     visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if visible in HIDDEN:
+        yield skipped("CUDA", f"hidden by CUDA_VISIBLE_DEVICES={visible}; all runs on the CPU")
+        return
     names = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS")
     promises = [f"{name}={environment[name]}" for name in names if environment.get(name)]
-    if visible in HIDDEN:
-        return skipped("CUDA", f"hidden by CUDA_VISIBLE_DEVICES={visible}; all runs on the CPU")
+    if driver.names:
+        promises.append(f"nvidia-smi shows {len(driver.names)} GPUs")
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
-        there = [f"nvidia-smi shows {len(driver.names)} GPUs"] if driver.names else []
-        if not there and not promises:
-            return skipped("CUDA", "torch sees no GPU, and nothing says that there is one; all runs on the CPU")
-        advice = "in a container: --gpus all (Docker), --nv (Apptainer); on a host look at `nvidia-smi` and `dmesg`"
-        return ill("CUDA", f"{', '.join(there + promises)}, but torch sees none ({quote(error)})", advice)
-    return judge_devices(len(driver.names) if visible is None else None)
+        if not promises:
+            yield skipped("CUDA", "torch sees no GPU, and nothing says that there is one; all runs on the CPU")
+            return
+        advice = "in a container: --gpus all (Docker) or --nv (Apptainer); on a host see `nvidia-smi` and `dmesg`"
+        yield ill("CUDA", f"{', '.join(promises)}, but torch sees none ({quote(error)})", advice)
+        return
+    devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    yield judge_computing(devices, expected=len(driver.names) if visible is None else 0)
+    yield judge_memory(devices)
 
 
-def judge_devices(expected: int | None) -> Finding:
-    """Whether all expected GPUs are there, compute rightly and have room."""
+def judge_computing(devices: Sequence["torch.device"], *, expected: int) -> Finding:
+    """Whether there are as many GPUs as expected, and each computes rightly."""
     import torch
 
-    devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
-    named = [f"{torch.cuda.get_device_name(device)} (sm_{''.join(map(str, torch.cuda.get_device_capability(device)))})" for device in devices]
-    found = ", ".join(f"{named.count(name)} x {name}" for name in dict.fromkeys(named))
+    kinds = Counter(
+        f"{torch.cuda.get_device_name(device)} (sm_{''.join(map(str, torch.cuda.get_device_capability(device)))})"
+        for device in devices
+    )
+    found = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
     for device in devices:
         ones = torch.ones(SIDE, SIDE, device=device)
         total = (ones @ ones).sum().item()
         if total != SIDE**3:
-            advice = "take it out of use: CUDA_VISIBLE_DEVICES with the others, or another node"
-            return ill("CUDA", f"{found}; {device} computes {total} where {SIDE**3} is right", advice)
-        free, all_bytes = torch.cuda.mem_get_info(device)
-        if free < MIN_FREE_SHARE * all_bytes:
-            advice = "`nvidia-smi` names the processes on it: end them, or choose others with CUDA_VISIBLE_DEVICES"
-            return ill("CUDA", f"{found}; {device} has {free / 2**30:.0f} of {all_bytes / 2**30:.0f} GiB free", advice)
-    if expected and len(devices) < expected:
-        return ill("CUDA", f"{found}, where nvidia-smi shows {expected}", "look at `nvidia-smi` and `dmesg` for the others")
-    least = min(torch.cuda.mem_get_info(device)[0] for device in devices)
-    return well("CUDA", f"{found}, {least / 2**30:.0f} GiB free, each computes", gpus=len(devices), free_bytes=least)
+            advice = "take it out of use: name the others in CUDA_VISIBLE_DEVICES, or take another node"
+            return ill("CUDA", f"{found}, but {device} computes {total} where {SIDE**3} is right", advice)
+    if len(devices) < expected:
+        return ill("CUDA", f"{found}, but nvidia-smi shows {expected}", "see `nvidia-smi` and `dmesg` for the others")
+    return well("CUDA", f"{found}, compute rightly")
+
+
+def judge_memory(devices: Sequence["torch.device"]) -> Finding:
+    """Whether each GPU has most of its memory free."""
+    import torch
+
+    memory = [torch.cuda.mem_get_info(device) for device in devices]
+    index, (free, total) = min(enumerate(memory), key=lambda item: item[1][0] / item[1][1])
+    found = f"{free / 2**30:.0f} of {total / 2**30:.0f} GiB free" + f" on cuda:{index}, the fullest" * (
+        len(devices) > 1
+    )
+    advice = "`nvidia-smi` names the processes that fill it: end them, or choose others with CUDA_VISIBLE_DEVICES"
+    return judge(free >= MIN_FREE_SHARE * total, "GPU memory", found, advice, free_bytes=free, gpus=len(devices))

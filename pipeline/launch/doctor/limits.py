@@ -90,6 +90,8 @@ def find_shared_memory() -> Finding:
 def find_open_files() -> Finding:
     """How many files a process may open; a loader keeps shards open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    advice = f"ulimit -n {MIN_OPEN_FILES}" + (" (as root first: its hard limit is lower)" if 0 <= hard < MIN_OPEN_FILES else "")
+    advice = f"ulimit -n {MIN_OPEN_FILES}" + (
+        " (as root first: its hard limit is lower)" if 0 <= hard < MIN_OPEN_FILES else ""
+    )
     enough = soft >= MIN_OPEN_FILES or soft == resource.RLIM_INFINITY
     return judge(enough, "open files", f"{'any number' if soft == resource.RLIM_INFINITY else soft} at once", advice)

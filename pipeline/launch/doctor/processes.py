@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 
-from pipeline.launch.doctor.finding import Finding, ill
+from pipeline.launch.doctor.finding import Finding, ill, quote
 from pipeline.options import DoctorConfig
 
 context = multiprocessing.get_context("forkserver")
+KILL_SECONDS = 1
 Body = Callable[[DoctorConfig], Iterable[Finding]]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Look:
     """A function that looks at something and yields findings.
 
@@ -36,30 +37,33 @@ class LookProcess:
         self._look, self._end = look, time.monotonic() + look.seconds
         self._findings, writer = context.Pipe(duplex=False)
         # A daemon, so that it ends with this process; one that the kernel holds back does not, see `stage.diagnose`.
-        self.process: ForkServerProcess = context.Process(target=run_look, args=(look.body, config, writer), daemon=True)
+        self.process: ForkServerProcess = context.Process(
+            target=run_look, args=(look.body, config, writer), daemon=True
+        )
         self.process.start()
         writer.close()
 
     def collect(self) -> Iterator[Finding]:
-        """Yield what it finds, until it ends or its time is over."""
+        """Yield what it finds, until it is done or its time is over; it need not have ended by itself then."""
         while self._findings.poll(max(0.0, self._end - time.monotonic())):
             try:
-                found: Finding | str = self._findings.recv()
+                found: Finding | str | None = self._findings.recv()
             except EOFError:
                 self.process.join()
-                if code := self.process.exitcode:
-                    yield self._complain(f"ended with {code}" if code > 0 else f"died of {signal.Signals(-code).name}")
+                code = self.process.exitcode or 0
+                yield self._complain(f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with {code}")
+                return
+            if found is None:
                 return
             yield self._complain(found) if isinstance(found, str) else found
-        self.process.kill()
-        yield self._complain(f"no answer within {self._look.seconds:.0f} s")
+        yield self._complain(f"no answer within {self._look.seconds:g} s")
 
     def _complain(self, what: str) -> Finding:
         return ill(self._look.subject, what, self._look.advice)
 
 
 def run_look(body: Body, config: DoctorConfig, writer: Connection) -> None:
-    """Body of a process: sends each finding, and the sentence of what went wrong."""
+    """Body of a process: sends each finding, the sentence of what went wrong, and None at the end."""
     silence = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(silence, descriptor)
@@ -67,13 +71,8 @@ def run_look(body: Body, config: DoctorConfig, writer: Connection) -> None:
         for finding in body(config):
             writer.send(finding)
     except Exception as error:  # noqa: BLE001 - whatever a broken library raises is what the doctor is there to tell
-        writer.send(quote(error))
-
-
-def quote(error: BaseException) -> str:
-    """The first line of what an error says, or its kind where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+        writer.send(f"{type(error).__name__}: {quote(error)}")
+    writer.send(None)
 
 
 def run_looks(together: Sequence[Look], alone: Sequence[Look], config: DoctorConfig) -> tuple[list[Finding], bool]:
@@ -87,6 +86,7 @@ def run_looks(together: Sequence[Look], alone: Sequence[Look], config: DoctorCon
     for look in alone:
         started.append(LookProcess(look, config))
         findings += started[-1].collect()
-    for look_process in started:
-        look_process.process.join(1)
-    return findings, not any(look_process.process.is_alive() for look_process in started)
+    for each in started:
+        each.process.kill()
+        each.process.join(KILL_SECONDS)
+    return findings, not any(each.process.is_alive() for each in started)

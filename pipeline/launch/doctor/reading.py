@@ -10,16 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.artifacts import SPLITS, ShardSet, ShardSplit, read_shard_set
-from pipeline.errors import InputError, RunError
-from pipeline.launch.doctor.finding import Finding, ill, skipped, well
-from pipeline.launch.doctor.processes import quote
+from pipeline.artifacts import REPAIR_ADVICE, SPLITS, ShardSet, ShardSplit, read_shard_set
+from pipeline.errors import InputError, RunError, check
+from pipeline.launch.doctor.finding import Finding, explain, ill, skipped, well
 from pipeline.options import DoctorConfig
 from pipeline.preprocess.sources import find_layout
 
 MAX_SECONDS = 2.0
 MAX_PIECES = 2000
-"""About 80 MB of shards, and 2 GB of archives, of which the time allows less."""
+"""About 80 MB of shards; 2 GB of archives, which the time mostly forbids."""
 PIECE_BYTES = 2**20
 MAX_CACHED_SHARE = 0.05
 
@@ -56,16 +55,29 @@ def look_at_data(config: DoctorConfig) -> Iterator[Finding]:
         return
     try:
         shard_set = read_shard_set(config.data)
+        if damaged := find_damaged(shard_set):
+            yield ill("shards", f"{config.data}: {len(damaged)} missing or cut short: {damaged[0]} …", REPAIR_ADVICE)
+            return
         splits = {split: shard_set.open_split(split) for split in SPLITS if split in shard_set.info.splits}
         counts = ", ".join(f"{split} {len(each):,}" for split, each in splits.items())
         yield well("shards", f"{config.data}: {counts} pictures, digest {shard_set.info.digest[:12]}")
-        yield time_shards(shard_set, splits["train"])
+        yield time_shards(splits["train"])
     except (InputError, RunError, OSError) as error:
-        sentence, _, advice = quote(error).rpartition(": ")
-        yield ill("shards", sentence or quote(error), advice if sentence else "look at that disk")
+        yield explain("shards", error)
 
 
-def time_shards(shard_set: ShardSet, split: ShardSplit) -> Finding:
+def find_damaged(shard_set: ShardSet) -> list[Path]:
+    """Shards that are missing or have another size than they were written with."""
+    damaged = []
+    for split, info in shard_set.info.splits.items():
+        for shard in info.shards:
+            path = shard_set.path / split / f"{shard.name}.tar"
+            if not path.is_file() or path.stat().st_size != shard.size_bytes:
+                damaged.append(path)
+    return damaged
+
+
+def time_shards(split: ShardSplit) -> Finding:
     """Read pictures at random places, one after the other, as a rank does in an epoch's order."""
     positions = np.random.default_rng().permutation(len(split))[:MAX_PIECES]
     firsts = np.cumsum([0] + [shard.num_images for shard in split.info.shards])
@@ -77,11 +89,11 @@ def time_shards(shard_set: ShardSet, split: ShardSplit) -> Finding:
         Piece(paths[shard], int(row["offset"]), int(row["size"])) for shard, row in zip(shards, rows, strict=True)
     ]
     rate = time_reading(pieces, lambda number: split.read(int(positions[number])))
-    minutes = len(split) / rate.pieces_per_second / 60
-    found = f"{rate.pieces_per_second:,.0f} pictures/s, {rate.describe()}; an epoch of {len(split):,} in {minutes:,.1f} min"
-    return well(
-        "shard speed", found, images_per_second=rate.pieces_per_second, bytes_per_second=rate.bytes_per_second
+    seconds = len(split) / rate.pieces_per_second
+    found = (
+        f"{rate.pieces_per_second:,.0f} pictures/s, {rate.describe()}; an epoch of {len(split):,} in {seconds:,.0f} s"
     )
+    return well("shard speed", found, images_per_second=rate.pieces_per_second, bytes_per_second=rate.bytes_per_second)
 
 
 def look_at_source(config: DoctorConfig) -> Iterator[Finding]:
@@ -90,24 +102,26 @@ def look_at_source(config: DoctorConfig) -> Iterator[Finding]:
         yield skipped("source", "name pictures to preprocess with --source")
         return
     try:
-        if not config.source.exists():
-            raise InputError(f"{config.source} does not exist: pass the folder, or the tar, that holds the pictures")
+        check(
+            config.source.exists(), f"{config.source} does not exist: pass what holds the pictures, a folder or a tar"
+        )
         layout = find_layout(config.source)
         pieces = list(islice(list_pieces(config.source), MAX_PIECES))
+        check(pieces, f"{config.source} holds no files: pass what holds the pictures")
         rate = time_reading(pieces, lambda number: read_piece(pieces[number]))
     except (InputError, OSError) as error:
-        sentence, _, advice = quote(error).rpartition(": ")
-        yield ill("source", sentence or quote(error), advice if sentence else "look at that disk")
+        yield explain("source", error)
         return
     yield well("source", f"{config.source}: {layout}, {rate.describe()}", bytes_per_second=rate.bytes_per_second)
 
 
 def list_pieces(source: Path) -> Iterator[Piece]:
     """Files of a source from their beginnings on, in pieces."""
-    for folder, _, names in os.walk(source) if source.is_dir() else [(source.parent, [], [source.name])]:
-        for path in (Path(folder) / name for name in names):
-            for offset in range(0, path.stat().st_size, PIECE_BYTES):
-                yield Piece(path, offset, min(PIECE_BYTES, path.stat().st_size - offset))
+    files = (path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+    for path in files:
+        size = path.stat().st_size
+        for offset in range(0, size, PIECE_BYTES):
+            yield Piece(path, offset, min(PIECE_BYTES, size - offset))
 
 
 def read_piece(piece: Piece) -> None:
