@@ -46,7 +46,9 @@ fi
 interrupted='' step=''
 interrupt() {
   interrupted=yes
-  [ -z "$step" ] || scancel --quiet --signal=TERM "$SLURM_JOB_ID" || kill -TERM "$step" || true
+  [ -n "$step" ] || return 0
+  scancel --quiet --signal=TERM "$SLURM_JOB_ID" || kill -TERM "$step" || true
+  (sleep 15 && kill -USR1 $$) &  # once more: ranks that were only starting have not heard it
 }
 trap interrupt USR1 TERM
 
@@ -89,6 +91,7 @@ run_ranks() {
   shift
   export ALEXNET_ENDINGS MAX_RESTARTS=${MAX_RESTARTS:-3}
   for ((attempt = 0; attempt <= MAX_RESTARTS; attempt++)); do
+    [ -z "$interrupted" ] || requeue
     ALEXNET_ENDINGS=$run/slurm/endings/$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}-$attempt
     mkdir -p "$ALEXNET_ENDINGS"
     code=0
@@ -100,7 +103,6 @@ run_ranks() {
     done
     if [ -n "$interrupted" ] || grep -q '^75 ' <<<"$endings"; then requeue; fi
     say "a rank was killed, hung, or lost its node (start $((attempt + 1)) of at most $((MAX_RESTARTS + 1)) in this job)"
-    interrupted=
   done
   say "ended $((MAX_RESTARTS + 1)) times: look at the log above, then submit it again to go on"
   exit 1
