@@ -1,0 +1,111 @@
+"""What the scripts of jobs make of a site's file. `srun` writes down what it gets; real jobs are in tests/slurm."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STEP = ["--kill-on-bad-exit=1", "--cpus-per-task=2"]
+
+
+@pytest.fixture
+def run_script(tmp_path):
+    """Runs `report.sbatch` as Slurm would, with the lines of a site's file; returns how it ended, and srun's words."""
+
+    def run_script(*lines: str, **variables: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+        site, tools = tmp_path / "site.env", tmp_path / "tools"
+        site.write_text("".join(f"{line}\n" for line in lines))
+        tools.mkdir()
+        (tools / "srun").write_text(
+            f'#!/usr/bin/env bash\nprintf "%s\\n" "$@" > {tmp_path}/words\nenv > {tmp_path}/environment\n'
+        )
+        (tools / "srun").chmod(0o755)
+        told = {"SLURM_SUBMIT_DIR": str(ROOT), "SLURM_JOB_NAME": "job", "SLURM_JOB_ID": "1", "SLURM_CPUS_PER_TASK": "2"}
+        told |= {"ALEXNET_SITE": str(site), "PATH": f"{tools}:{os.environ['PATH']}"}
+        ended = subprocess.run(
+            ["bash", str(ROOT / "slurm" / "report.sbatch"), "runs/a b"],
+            env=os.environ | told | variables,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        words = tmp_path / "words"
+        return ended, words.read_text().splitlines() if words.is_file() else []
+
+    return run_script
+
+
+def read_environment(folder: Path) -> dict[str, str]:
+    """Variables of the step."""
+    return dict(line.split("=", 1) for line in (folder / "environment").read_text().splitlines() if "=" in line)
+
+
+def test_without_an_image_the_environment_of_the_checkout_comes_first(run_script, tmp_path):
+    ended, words = run_script(f"PYTHON_ENV={sys.prefix}")
+    assert ended.returncode == 0, ended.stderr
+    assert words == [*STEP, "alexnet", "report", "runs/a b"]
+    assert read_environment(tmp_path)["PATH"].startswith(f"{sys.prefix}/bin:")
+
+
+def test_pyxis_gets_image_mounts_and_folder(run_script, tmp_path):
+    ended, words = run_script(
+        "CONTAINER_IMAGE=/images/alexnet.sqsh", "CONTAINER_MOUNTS=/data:/data:ro", PYTHONPATH="/mine"
+    )
+    assert ended.returncode == 0, ended.stderr
+    container = ["--container-image=/images/alexnet.sqsh", f"--container-mounts={ROOT}:{ROOT},/data:/data:ro"]
+    assert words == [*STEP, *container, f"--container-workdir={ROOT}", "alexnet", "report", "runs/a b"]
+    environment = read_environment(tmp_path)
+    assert (environment["PYTHONSAFEPATH"], "PYTHONPATH" in environment) == ("1", False)
+
+
+def test_apptainer_runs_within_the_step(run_script):
+    ended, words = run_script("CONTAINER_IMAGE=/images/alexnet.sif", "CONTAINER_RUNTIME=apptainer")
+    assert ended.returncode == 0, ended.stderr
+    inside = shlex.split(f"apptainer exec --nv --bind {ROOT}:{ROOT} --pwd {ROOT} /images/alexnet.sif")
+    assert words == [*STEP, *inside, "alexnet", "report", "runs/a b"]
+
+
+def test_what_the_job_was_submitted_with_goes_before_the_site_s_file(run_script, tmp_path):
+    lines = (f"PYTHON_ENV={sys.prefix}", "RANKS_PER_NODE=2", 'NCCL_DEBUG="WARN"', "NETWORK_INTERFACE=ib0")
+    run_script(*lines, RANKS_PER_NODE="4")
+    environment = read_environment(tmp_path)
+    assert (environment["RANKS_PER_NODE"], environment["NCCL_DEBUG"]) == ("4", "WARN")
+    assert environment["GLOO_SOCKET_IFNAME"] == environment["NCCL_SOCKET_IFNAME"] == "ib0"
+
+
+def test_no_setting_of_nccl_or_gloo_is_made_unless_the_site_names_one(run_script, tmp_path):
+    run_script(f"PYTHON_ENV={sys.prefix}")
+    assert [name for name in read_environment(tmp_path) if name.startswith(("NCCL_", "GLOO_", "TORCH_NCCL"))] == []
+
+
+def test_modules_are_loaded_in_their_order(run_script, tmp_path):
+    module = {"BASH_FUNC_module%%": '() { echo "$@" >> "' + str(tmp_path) + '/modules"; }'}
+    run_script(f"PYTHON_ENV={sys.prefix}", 'MODULES="cuda/13 gcc/12"', **module)
+    assert (tmp_path / "modules").read_text() == "load cuda/13\nload gcc/12\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "variables", "sentence"),
+    [
+        (
+            ["PYTHON_ENV=/nowhere"],
+            {},
+            "/nowhere has no alexnet: run `make setup`, or name PYTHON_ENV or CONTAINER_IMAGE in",
+        ),
+        (["CONTAINER_IMAGE=x", "CONTAINER_RUNTIME=podman"], {}, "CONTAINER_RUNTIME is podman in"),
+        (
+            [],
+            {"ALEXNET_SITE": "/nowhere.env"},
+            "/nowhere.env, which ALEXNET_SITE names, is not there: see slurm/site.env.example",
+        ),
+    ],
+)
+def test_what_cannot_work_is_a_sentence_and_code_2(run_script, lines, variables, sentence):
+    ended, words = run_script(*lines, **variables)
+    assert (ended.returncode, words) == (2, [])
+    assert ended.stderr.startswith(f"job: {sentence}")
+    assert ended.stderr.count("\n") == 1
