@@ -69,6 +69,9 @@ run_step() {
 # requeue: this job once more, with the same words, after what comes before it in the queue.
 requeue() {
   local times=${SLURM_RESTART_COUNT:-0}
+  case $(scontrol --oneliner show job "$SLURM_JOB_ID") in
+    *JobState=CANCELLED*) say "cancelled: submit it again to go on"; exit 75 ;;
+  esac
   [ "$times" -lt "${MAX_REQUEUES:=100}" ] || { say "interrupted after $MAX_REQUEUES requeues: submit it again to go on, or raise MAX_REQUEUES"; exit 75; }
   trap '' USR1 TERM
   say "interrupted, requeued to go on (requeue $((times + 1)) of at most $MAX_REQUEUES)"

@@ -109,3 +109,92 @@ def test_what_cannot_work_is_a_sentence_and_code_2(run_script, lines, variables,
     assert (ended.returncode, words) == (2, [])
     assert ended.stderr.startswith(f"job: {sentence}")
     assert ended.stderr.count("\n") == 1
+
+
+STOPPED, MISTAKE, DISK_FULL = "75 alexnet train: stopped", "2 alexnet train: no such data", "1 alexnet train: disk full"
+LOST, HUNG = "69 alexnet train: rank 1 lost another", "124 alexnet train: nothing moved"
+
+
+@pytest.fixture
+def run_train(tmp_path):
+    """Runs `train.sbatch` with what ranks leave at each start; returns its exit code, words, starts and requeues."""
+
+    def run_train(*endings: str, **variables: str) -> tuple[int, str, int, int]:
+        tools, plan = tmp_path / "tools", tmp_path / "plan"
+        tools.mkdir()
+        plan.mkdir()
+        for number, ending in enumerate(endings):
+            (plan / str(number)).write_text(ending)
+        programs = {
+            "srun": f"""
+                number=$(ls {tmp_path}/starts 2>/dev/null | wc -l); mkdir -p {tmp_path}/starts/$number
+                ending=$(cat {plan}/$number)
+                [ "$ending" = done ] && exit 0
+                [ -z "$ending" ] || echo "$ending" > "$ALEXNET_ENDINGS/rank-0"
+                exit 143""",
+            "scontrol": f"""
+                [ "$1" = requeue ] || exec echo "JobState=${{STATE:-RUNNING}}"
+                echo "$2" >> {tmp_path}/requeues""",
+        }
+        for name, body in programs.items():
+            (tools / name).write_text(f"#!/usr/bin/env bash{body}\n")
+            (tools / name).chmod(0o755)
+        told = {"SLURM_SUBMIT_DIR": str(ROOT), "SLURM_JOB_NAME": "job", "SLURM_JOB_ID": "7", "PYTHON_ENV": sys.prefix}
+        ended = subprocess.run(
+            ["bash", str(ROOT / "slurm" / "train.sbatch"), "source-2012", f"--out={tmp_path / 'run'}"],
+            env=os.environ | told | {"PATH": f"{tools}:{os.environ['PATH']}"} | variables,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        requeues = tmp_path / "requeues"
+        num_requeues = len(requeues.read_text().split()) if requeues.is_file() else 0
+        return ended.returncode, ended.stderr, len(list((tmp_path / "starts").iterdir())), num_requeues
+
+    return run_train
+
+
+@pytest.mark.parametrize(
+    ("endings", "code", "starts", "requeues"),
+    [
+        (["done"], 0, 1, 0),
+        ([STOPPED], 75, 1, 1),
+        ([MISTAKE], 2, 1, 0),
+        ([DISK_FULL], 1, 1, 0),
+        ([f"{LOST}\n{DISK_FULL}\n{MISTAKE}"], 2, 1, 0),
+        (["", "done"], 0, 2, 0),
+        ([LOST, HUNG, "done"], 0, 3, 0),
+        ([LOST, STOPPED], 75, 2, 1),
+        ([LOST, MISTAKE], 2, 2, 0),
+        (["", "", "", ""], 1, 4, 0),
+    ],
+)
+def test_what_ranks_leave_decides_whether_the_job_ends_is_requeued_or_starts_them_again(
+    run_train, endings, code, starts, requeues
+):
+    assert [value for value in run_train(*endings) if isinstance(value, int)] == [code, starts, requeues]
+
+
+def test_a_mistake_is_the_last_word_of_the_log(run_train):
+    _, said, _, _ = run_train(LOST, MISTAKE)
+    assert said.splitlines() == [
+        "job: a rank was killed, hung, or lost its node (start 1 of at most 4 in this job)",
+        "job: alexnet train: no such data",
+    ]
+
+
+def test_a_job_requeues_itself_so_often_and_no_more(run_train):
+    code, said, _, requeues = run_train(STOPPED, SLURM_RESTART_COUNT="5", MAX_REQUEUES="5")
+    assert (code, requeues) == (75, 0)
+    assert said == "job: interrupted after 5 requeues: submit it again to go on, or raise MAX_REQUEUES\n"
+
+
+def test_a_job_that_was_cancelled_is_not_requeued(run_train):
+    code, said, _, requeues = run_train(STOPPED, STATE="CANCELLED")
+    assert (code, said, requeues) == (75, "job: cancelled: submit it again to go on\n", 0)
+
+
+def test_ranks_that_die_are_started_again_as_often_as_the_job_is_told(run_train):
+    code, said, starts, _ = run_train("", "", MAX_RESTARTS="1")
+    assert (code, starts) == (1, 2)
+    assert said.endswith("job: ended 2 times: look at the log above, then submit it again to go on\n")
