@@ -42,15 +42,16 @@ else
   esac
 fi
 
-# --- signals: USR1 comes to this script before the time limit; TERM with a pre-emption or a requeue, often to ranks, too
-interrupted='' step=''
+# --- signals: USR1 comes to this script before the time limit; TERM with a cancellation, a pre-emption or a requeue
+announced='' interrupted='' step=''
 interrupt() {
   interrupted=yes
   [ -n "$step" ] || return 0
   scancel --quiet --signal=TERM "$SLURM_JOB_ID" || kill -TERM "$step" || true
-  (sleep 15 && kill -USR1 $$) &  # once more: ranks that were only starting have not heard it
+  (sleep 15 && kill -USR2 $$) &  # once more: ranks that were only starting have not heard it
 }
-trap interrupt USR1 TERM
+trap 'announced=yes; interrupt' USR1
+trap interrupt TERM USR2
 
 # run_step WORDS...: `alexnet WORDS` as a step on all nodes of the job; its exit code, however many signals come.
 run_step() {
@@ -66,14 +67,18 @@ run_step() {
   return "$code"
 }
 
-# requeue: this job once more, with the same words, after what comes before it in the queue.
+# requeue: this job once more, with the same words; unless Slurm is ending it, to cancel it or to requeue it itself.
 requeue() {
   local times=${SLURM_RESTART_COUNT:-0}
-  case $(scontrol --oneliner show job "$SLURM_JOB_ID") in
-    *JobState=CANCELLED*) say "cancelled: submit it again to go on"; exit 75 ;;
-  esac
-  [ "$times" -lt "${MAX_REQUEUES:=100}" ] || { say "interrupted after $MAX_REQUEUES requeues: submit it again to go on, or raise MAX_REQUEUES"; exit 75; }
-  trap '' USR1 TERM
+  if [ -z "$announced" ] && [[ $(scontrol --oneliner show job "$SLURM_JOB_ID") != *JobState=RUNNING* ]]; then
+    say "ended by Slurm, which may requeue it; submit it again to go on if it does not"
+    exit 75
+  fi
+  if [ "$times" -ge "${MAX_REQUEUES:=100}" ]; then
+    say "interrupted after $MAX_REQUEUES requeues: submit it again to go on, or raise MAX_REQUEUES"
+    exit 75
+  fi
+  trap '' USR1 USR2 TERM
   say "interrupted, requeued to go on (requeue $((times + 1)) of at most $MAX_REQUEUES)"
   scontrol requeue "$SLURM_JOB_ID" || say "Slurm does not requeue this job: submit it again to go on"
   exit 75

@@ -3,8 +3,6 @@
 import dataclasses
 import io
 import multiprocessing
-import os
-import subprocess
 import sys
 from multiprocessing import forkserver
 from pathlib import Path
@@ -12,16 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from commands import NUM_CLASSES, NUM_TRAIN, NUM_VAL, SMALL_FLAGS, paint_picture, run_command
 
 from pipeline.artifacts import ShardSet, read_shard_set
 from pipeline.config import ExperimentConfig
 from pipeline.experiments import EXPERIMENTS
 from pipeline.options import PreprocessConfig
 from pipeline.preprocess.stage import preprocess
-
-NUM_CLASSES, NUM_TRAIN, NUM_VAL = 4, 12, 5
-"""Classes, and pictures per class in train and val."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,14 +36,6 @@ def pytest_collection_finish() -> None:
     if users:
         multiprocessing.set_forkserver_preload([name for module in users for name in module.PRELOAD])
         forkserver.ensure_running()
-
-
-def paint_picture(generator: np.random.Generator, width: int, height: int) -> Image.Image:
-    """A picture with structure at every scale: a few random colours, blown up smoothly, with a little noise."""
-    coarse = generator.integers(0, 256, (5, 6, 3), dtype=np.uint8)
-    smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), np.float64)
-    noisy = smooth + generator.normal(0, 6, smooth.shape)
-    return Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
 
 
 @pytest.fixture(scope="session")
@@ -131,31 +118,6 @@ def small_config() -> ExperimentConfig:
         model=dataclasses.replace(config.model, width=0.125, num_classes=NUM_CLASSES),
         schedule=dataclasses.replace(config.schedule, epochs=2),
         global_batch_size=8,
-    )
-
-
-SMALL_FLAGS = (
-    "--model.width=0.125",
-    f"--model.num-classes={NUM_CLASSES}",
-    "--schedule.epochs=2",
-    "--global-batch-size=8",
-)
-"""`small_config` as flags of `alexnet train source-2012`."""
-
-
-def run_command(*words: str, processes: int = 1, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run `alexnet WORDS` as a user would, under torchrun where there are several processes; nothing is checked."""
-    launcher = [sys.executable, "-m"]
-    if processes > 1:
-        launcher += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    return subprocess.run(
-        [*launcher, "pipeline", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=280,
-        env=environment | {"OMP_NUM_THREADS": "1"} | (env or {}),
     )
 
 

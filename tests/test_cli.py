@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import run_command
+from commands import run_command
 
 from pipeline.artifacts import ShardSet
 from pipeline.cli import COMMANDS, main

@@ -29,8 +29,21 @@ def take_augmentation(config: ExperimentConfig, words: list[str]) -> tuple[Exper
     return config, split[:place] + split[place + 2 :]
 
 
-def start_train(command: Command, words: list[str]) -> None:
-    """Train an experiment, with any of its fields overridden."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """What `alexnet train` is asked for."""
+
+    experiment: str
+    config: ExperimentConfig
+    runtime: RuntimeConfig
+
+
+def parse_training(command: Command, words: list[str]) -> Training:
+    """Parse an experiment and its flags.
+
+    Raises:
+        InputError: the words do not fit.
+    """
     experiment, rest = split_experiment(command, words)
     registered, rest = take_augmentation(experiment.config, rest)
 
@@ -46,9 +59,15 @@ def start_train(command: Command, words: list[str]) -> None:
         about=f"{experiment.claim} ({experiment.source}). A run with changed values is marked modified. "
         f"--augmentation NAME takes another augmentation first: {', '.join(AUGMENTATIONS)}.",
     )
+    return Training(experiment=experiment.name, config=arguments.config, runtime=arguments.runtime)
+
+
+def start_train(command: Command, words: list[str]) -> None:
+    """Train an experiment, with any of its fields overridden."""
+    training = parse_training(command, words)
     from pipeline.train.stage import train
 
-    train(experiment.name, arguments.config, arguments.runtime)
+    train(training.experiment, training.config, training.runtime)
 
 
 TRAIN = Command("train", "an experiment on a shard set → checkpoints, journal, MLflow", start_train)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from augment_oracle import LOADING, RESIZED_TOLERANCE, TOLERANCE, build_world, cut_patch, decode, measure_error
 from augment_sets import copy_set, harm
-from conftest import paint_picture
+from commands import paint_picture
 from matplotlib.font_manager import FontProperties
 from PIL import Image
 from ranks import run_ranks

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import run_command
+from commands import run_command
 
 from pipeline.artifacts import ShardSet, read_shard_set
 from pipeline.distributed import World

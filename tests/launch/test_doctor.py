@@ -17,7 +17,7 @@ from pathlib import Path
 import PIL
 import pytest
 import torch
-from conftest import run_command
+from commands import run_command
 from packaging.requirements import Requirement
 from ranks import run_ranks
 

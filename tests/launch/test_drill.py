@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SMALL_FLAGS, run_command
+from commands import SMALL_FLAGS, run_command
 
 from pipeline.artifacts import RunDirectory, ShardSet
 from pipeline.launch.drill import ADVICE_IN_TIME, BLOWS, compare, format_findings, strike

@@ -189,9 +189,10 @@ def test_a_job_requeues_itself_so_often_and_no_more(run_train):
     assert said == "job: interrupted after 5 requeues: submit it again to go on, or raise MAX_REQUEUES\n"
 
 
-def test_a_job_that_was_cancelled_is_not_requeued(run_train):
-    code, said, _, requeues = run_train(STOPPED, STATE="CANCELLED")
-    assert (code, said, requeues) == (75, "job: cancelled: submit it again to go on\n", 0)
+def test_a_job_that_slurm_is_ending_does_not_requeue_itself(run_train):
+    code, said, _, requeues = run_train(STOPPED, STATE="COMPLETING")
+    assert (code, requeues) == (75, 0)
+    assert said == "job: ended by Slurm, which may requeue it; submit it again to go on if it does not\n"
 
 
 def test_ranks_that_die_are_started_again_as_often_as_the_job_is_told(run_train):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_command
+from commands import run_command
 from PIL import Image
 from sklearn.datasets import load_digits
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import SMALL_FLAGS
+from commands import SMALL_FLAGS
 
 from pipeline.artifacts import ShardSet
 from pipeline.errors import InputError

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import paint_picture, run_command
+from commands import paint_picture, run_command
 from PIL import Image
 from test_pictures import find_picture, read_sheet
 

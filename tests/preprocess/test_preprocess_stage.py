@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import paint_picture
+from commands import paint_picture
 from official import build_cifar10, write_cifar10
 from PIL import Image
 from small_sets import FEW, assert_refused, finish, preprocess, read_files

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SMALL_FLAGS
+from commands import SMALL_FLAGS
 from ranks import run_ranks
 
 from pipeline.artifacts import EvaluationRecord, ShardSet, read_json, read_shard_set

@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-from conftest import SMALL_FLAGS
+from commands import SMALL_FLAGS
 from ranks import run_ranks
 
 from pipeline.artifacts import RunDirectory

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL_FLAGS
+from commands import SMALL_FLAGS
 from ranks import run_ranks
 from small_runs import NUM_STEPS, STEPS_PER_EPOCH, assert_equal_to_the_bit, list_steps, list_words, read_newest
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL_FLAGS, run_command
+from commands import SMALL_FLAGS, run_command
 from ranks import run_ranks
 
 from pipeline.artifacts import MEAN_IMAGE, write_json

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from conftest import NUM_CLASSES
+from commands import NUM_CLASSES
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 

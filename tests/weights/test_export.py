@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 from caffe_files import SIDE, build_caffe_config, make_caffe_run, read_val_pixels
-from conftest import NUM_CLASSES
+from commands import NUM_CLASSES
 from safetensors import safe_open
 from torch import nn
 
