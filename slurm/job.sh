@@ -43,15 +43,24 @@ else
 fi
 
 # --- signals: USR1 comes to this script before the time limit; TERM with a cancellation, a pre-emption or a requeue
-announced='' interrupted='' step=''
+announced='' interrupted='' step='' teller=''
 interrupt() {
   interrupted=yes
-  [ -n "$step" ] || return 0
-  scancel --quiet --signal=TERM "$SLURM_JOB_ID" || kill -TERM "$step" || true
-  (sleep 15 && kill -USR2 $$) &  # once more: ranks that were only starting have not heard it
+  [ -n "$step" ] && [ -z "$teller" ] || return 0
+  tell_ranks "$step" &
+  teller=$!
 }
 trap 'announced=yes; interrupt' USR1
-trap interrupt TERM USR2
+trap interrupt TERM
+
+# tell_ranks STEP: SIGTERM for them, until they have ended: those that were only starting have not heard the first.
+# In the background, for while Slurm ends a job, scancel waits for it.
+tell_ranks() {
+  while kill -0 "$1" 2>/dev/null; do
+    timeout 10 scancel --quiet --signal=TERM "$SLURM_JOB_ID" || true
+    sleep 5
+  done
+}
 
 # run_step WORDS...: `alexnet WORDS` as a step on all nodes of the job; its exit code, however many signals come.
 run_step() {
@@ -63,7 +72,8 @@ run_step() {
     code=0
     wait "$step" || code=$?
   done
-  step=
+  [ -z "$teller" ] || { pkill -P "$teller" || true; wait "$teller" || true; }  # it sleeps, or waits for scancel
+  step='' teller=''
   return "$code"
 }
 
@@ -78,7 +88,7 @@ requeue() {
     say "interrupted after $MAX_REQUEUES requeues: submit it again to go on, or raise MAX_REQUEUES"
     exit 75
   fi
-  trap '' USR1 USR2 TERM
+  trap '' USR1 TERM
   say "interrupted, requeued to go on (requeue $((times + 1)) of at most $MAX_REQUEUES)"
   scontrol requeue "$SLURM_JOB_ID" || say "Slurm does not requeue this job: submit it again to go on"
   exit 75
