@@ -77,10 +77,10 @@ def find_node(environment: Mapping[str, str], num_ranks: int | None) -> Node:
         InputError: the step has not one task per node, or was not started on its first.
     """
     ranks = num_ranks or count_ranks(environment)
-    num_nodes = int(environment.get("SLURM_NNODES", "1")) if "SLURM_STEP_ID" in environment else 1
+    num_nodes = int(environment.get("SLURM_STEP_NUM_NODES", "1"))
     if num_nodes == 1:
         return Node(num_nodes=1, ranks_per_node=ranks, meeting="", host=True, address="", job="")
-    tasks = int(environment.get("SLURM_NTASKS", num_nodes))
+    tasks = int(environment["SLURM_STEP_NUM_TASKS"])
     check(
         tasks == num_nodes,
         f"srun started {tasks} tasks on {num_nodes} nodes: start one per node with --ntasks-per-node=1",

@@ -17,8 +17,8 @@ from pipeline.launch.torchrun import FIRST_PORT, NUM_PORTS, find_node, split_wor
 STEP = {
     "SLURM_STEP_ID": "0",
     "SLURM_JOB_ID": "1234567",
-    "SLURM_NNODES": "2",
-    "SLURM_NTASKS": "2",
+    "SLURM_STEP_NUM_NODES": "2",
+    "SLURM_STEP_NUM_TASKS": "2",
     "SLURM_NODEID": "1",
     "SLURM_LAUNCH_NODE_IPADDR": "127.0.0.1",
     "SLURM_GPUS_ON_NODE": "4",
@@ -60,7 +60,9 @@ def test_ranks_are_as_asked_or_as_the_site_says_or_one_for_each_gpu_of_slurm(var
     assert find_node(STEP | variables, asked).ranks_per_node == ranks
 
 
-@pytest.mark.parametrize("variables", [{}, {"SLURM_JOB_ID": "7", "SLURM_NNODES": "2"}, STEP | {"SLURM_NNODES": "1"}])
+@pytest.mark.parametrize(
+    "variables", [{}, {"SLURM_JOB_ID": "7", "SLURM_NNODES": "2"}, STEP | {"SLURM_STEP_NUM_NODES": "1"}]
+)
 def test_outside_of_a_step_of_several_nodes_this_node_is_a_world(variables):
     node = find_node(variables, 2)
     assert node.list_options() == ["--standalone", "--nnodes", "1", "--nproc-per-node", "2"]
@@ -69,7 +71,7 @@ def test_outside_of_a_step_of_several_nodes_this_node_is_a_world(variables):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"SLURM_NTASKS": "8"}, "srun started 8 tasks on 2 nodes: start one per node with --ntasks-per-node=1"),
+        ({"SLURM_STEP_NUM_TASKS": "8"}, "srun started 8 tasks on 2 nodes: start one per node with --ntasks-per-node=1"),
         ({"RANKS_PER_NODE": "many"}, "RANKS_PER_NODE is 'many': set it to the number of ranks per node"),
         ({"SLURM_GPUS_ON_NODE": "0"}, "SLURM_GPUS_ON_NODE is '0': set it to the number of ranks per node"),
     ],
