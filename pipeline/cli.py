@@ -1,14 +1,13 @@
 """The command line: starts one command, and turns what a person can put right into one sentence."""
 
-import contextlib
 import errno
 import os
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
+from pipeline.artifacts import leave_ending
 from pipeline.commands.augment import AUGMENT
 from pipeline.commands.command import Command
 from pipeline.commands.diff import DIFF
@@ -87,7 +86,7 @@ def main(words: Sequence[str] | None = None) -> None:
     except (InputError, RunError) as error:
         leave_ending(error.code, f"alexnet {name}: {error}")
         if isinstance(error, StoppedError) and os.environ.get("RANK", "0") != "0":
-            sys.exit(error.code)
+            os._exit(error.code)
         if isinstance(error, PeerLostError) or os.environ.get("RANK", "0") != "0":
             time.sleep(SECOND_SPEAKER_SECONDS)  # a mistake of all is said by the first, whose end ends the others
         fail(f"alexnet {name}: {error}", error.code)
@@ -105,16 +104,10 @@ def main(words: Sequence[str] | None = None) -> None:
 def fail(sentence: str, code: int = INPUT_ERROR_CODE) -> NoReturn:
     """Say one sentence on standard error and exit."""
     print(sentence, file=sys.stderr, flush=True)
+    if "RANK" in os.environ:  # NCCL may wait for ranks that have gone, if Python is left to tidy up
+        sys.stdout.flush()
+        os._exit(code)
     sys.exit(code)
-
-
-def leave_ending(code: int, sentence: str) -> None:
-    """Leave a rank's exit code and sentence where ALEXNET_ENDINGS says, since torchrun and srun lose them."""
-    folder, rank = os.environ.get("ALEXNET_ENDINGS"), os.environ.get("RANK")
-    if folder and rank:
-        ending = Path(folder) / f"rank-{rank}"
-        with contextlib.suppress(OSError):  # on a full disk the exit code has to do
-            ending.write_text(f"{code} {sentence}\n")
 
 
 def format_help() -> str:

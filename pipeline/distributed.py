@@ -113,22 +113,7 @@ def join_world(
         PeerLostError: another rank has ended, or did not come.
     """
     check_sharing(read_world_size(), towers=towers, fc_parallel=fc_parallel)
-    asked = int(os.environ.get("ALEXNET_WORLD_SIZE", read_world_size()))
-    check(
-        read_world_size() == asked,
-        f"this world has {read_world_size()} ranks and {asked} were asked for, so the nodes would train apart: see "
-        "whether every node runs the same command, and unset ALEXNET_WORLD_SIZE outside of `alexnet torchrun`",
-    )
-    num_tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
-    check(
-        num_tasks == 1 or "WORLD_SIZE" in os.environ,
-        f"srun started {num_tasks} tasks without torchrun, so each would work alone: "
-        "use slurm/train.sbatch or torchrun",
-    )
-    check(
-        read_world_size() == 1 or "MASTER_ADDR" in os.environ,
-        f"WORLD_SIZE is {read_world_size()} but MASTER_ADDR is not set: start with torchrun, or unset both it and RANK",
-    )
+    check_launch()
     rank, local_rank = read_rank(), int(os.environ.get("LOCAL_RANK", "0"))
     world = World(
         rank=rank,
@@ -151,20 +136,42 @@ def join_world(
         else:
             choose_interface()
             dist.init_process_group("gloo", timeout=timeout)
-        try:
-            sharing = towers * fc_parallel
-            if sharing > 1:
-                shape = (world.world_size // sharing, sharing)
-                mesh = init_device_mesh(world.device.type, shape, mesh_dim_names=("data", "model"))
-                world = replace(world, mesh=mesh)
-            yield world
-        finally:
-            dist.destroy_process_group()
+        sharing = towers * fc_parallel
+        if sharing > 1:
+            shape = (world.world_size // sharing, sharing)
+            mesh = init_device_mesh(world.device.type, shape, mesh_dim_names=("data", "model"))
+            world = replace(world, mesh=mesh)
+        yield world
+        dist.destroy_process_group()  # not after an error: NCCL may wait for ranks that have gone
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and not re.search(GLOO_ERRORS, str(error)):
             raise
         reason = re.sub(r"^\[\S+\] |\. .*", "", str(error).splitlines()[0])  # without torch's own file and advice
         raise PeerLostError(f"rank {rank} lost another, which tells why ({reason})") from error
+
+
+def check_launch() -> None:
+    """Refuse a world that is not the one that was asked for, or that the environment does not describe.
+
+    Raises:
+        InputError: as above.
+    """
+    asked = int(os.environ.get("ALEXNET_WORLD_SIZE", read_world_size()))
+    check(
+        read_world_size() == asked,
+        f"this world has {read_world_size()} ranks and {asked} were asked for, so the nodes would train apart: see "
+        "whether every node runs the same command, and unset ALEXNET_WORLD_SIZE outside of `alexnet torchrun`",
+    )
+    num_tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    check(
+        num_tasks == 1 or "WORLD_SIZE" in os.environ,
+        f"srun started {num_tasks} tasks without torchrun, so each would work alone: "
+        "use slurm/train.sbatch or torchrun",
+    )
+    check(
+        read_world_size() == 1 or "MASTER_ADDR" in os.environ,
+        f"WORLD_SIZE is {read_world_size()} but MASTER_ADDR is not set: start with torchrun, or unset both it and RANK",
+    )
 
 
 def choose_interface() -> None:

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -145,9 +145,13 @@ def _create_database(path: Path) -> None:
 
     begun = temporary_path(path)
     MlflowClient(tracking_uri=f"sqlite:///{begun}").search_experiments(max_results=1)
-    with suppress(FileExistsError):  # another process was quicker
+    try:
         os.link(begun, path)
-    begun.unlink()
+    except FileExistsError:  # another process was quicker
+        pass
+    except OSError:  # a file system without links
+        begun.rename(path)
+    begun.unlink(missing_ok=True)
 
 
 def _list_new_metrics(entries: list[JournalEntry], num_sent: int) -> list[Any]:

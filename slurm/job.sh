@@ -1,14 +1,17 @@
 # shellcheck shell=bash
 # Sourced by every script beside it: where the code is, what the site asks for, how a job goes on or ends.
 set -euo pipefail
-cd "${ALEXNET_HOME:-$SLURM_SUBMIT_DIR}"
 
 say() { echo "${SLURM_JOB_NAME}: $*" >&2; }
 refuse() { say "$*"; exit 2; }
 
+cd "${ALEXNET_HOME:-$SLURM_SUBMIT_DIR}" || refuse "ALEXNET_HOME names a folder that this node does not see"
+
 # --- what the site asks for: slurm/site.env, under what the job was submitted with
 site=${ALEXNET_SITE:-slurm/site.env}
 if [ -f "$site" ]; then
+  # shellcheck disable=SC2016
+  wrong=$(bash -euc '. "$1"' bash "$site" 2>&1) || refuse "$wrong: lines are NAME=value, or NAME=\"several words\""
   submitted=$(export -p)
   set -a
   # shellcheck source=/dev/null
@@ -18,13 +21,19 @@ if [ -f "$site" ]; then
 elif [ -n "${ALEXNET_SITE:-}" ]; then
   refuse "$ALEXNET_SITE, which ALEXNET_SITE names, is not there: see slurm/site.env.example"
 fi
-for module in ${MODULES:-}; do module load "$module"; done
+if [ -n "${MODULES:-}" ]; then
+  type module >/dev/null 2>&1 || refuse "MODULES is set in $site, and this node has no command \`module\`: leave it out, or see how jobs get it here"
+  set +u  # which site's modules may not stand
+  # shellcheck disable=SC2086
+  module load $MODULES || refuse "\`module load $MODULES\` failed: correct MODULES in $site"
+  set -u
+fi
 if [ -n "${NETWORK_INTERFACE:-}" ]; then
   export GLOO_SOCKET_IFNAME=$NETWORK_INTERFACE NCCL_SOCKET_IFNAME=$NETWORK_INTERFACE
 fi
 
 # --- where `alexnet` is: in an environment of this checkout, or in an image
-step_options=(--kill-on-bad-exit=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}")
+step_options=(--export=ALL --kill-on-bad-exit=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}")
 inside=()
 if [ -z "${CONTAINER_IMAGE:-}" ]; then
   environment=${PYTHON_ENV:-.venv}
@@ -43,6 +52,8 @@ else
 fi
 
 # --- signals: USR1 comes to this script before the time limit; TERM with a cancellation, a pre-emption or a requeue
+job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+job=${job:-$SLURM_JOB_ID}  # the number alone would mean all tasks of an array to one of them
 announced='' interrupted='' step='' teller=''
 interrupt() {
   interrupted=yes
@@ -57,7 +68,7 @@ trap interrupt TERM
 # In the background, for while Slurm ends a job, scancel waits for it.
 tell_ranks() {
   while kill -0 "$1" 2>/dev/null; do
-    timeout 10 scancel --quiet --signal=TERM "$SLURM_JOB_ID" || true
+    timeout 10 scancel --quiet --signal=TERM "$job" || true
     sleep 5
   done
 }
@@ -67,6 +78,7 @@ run_step() {
   local code=0
   srun "${step_options[@]}" "${inside[@]}" alexnet "$@" &
   step=$!
+  [ -z "$interrupted" ] || interrupt
   wait "$step" || code=$?
   while kill -0 "$step" 2>/dev/null; do
     code=0
@@ -80,7 +92,7 @@ run_step() {
 # requeue: this job once more, with the same words; unless Slurm is ending it, to cancel it or to requeue it itself.
 requeue() {
   local times=${SLURM_RESTART_COUNT:-0}
-  if [ -z "$announced" ] && [[ $(scontrol --oneliner show job "$SLURM_JOB_ID") != *JobState=RUNNING* ]]; then
+  if [ -z "$announced" ] && [[ $(scontrol --oneliner show job "$job") = *JobState=[!R]* ]]; then
     say "ended by Slurm, which may requeue it; submit it again to go on if it does not"
     exit 75
   fi
@@ -90,7 +102,7 @@ requeue() {
   fi
   trap '' USR1 TERM
   say "interrupted, requeued to go on (requeue $((times + 1)) of at most $MAX_REQUEUES)"
-  scontrol requeue "$SLURM_JOB_ID" || say "Slurm does not requeue this job: submit it again to go on"
+  scontrol requeue "$job" || say "Slurm does not requeue this job: submit it again to go on"
   exit 75
 }
 
@@ -98,16 +110,18 @@ requeue() {
 run_resumable() {
   local code=0
   run_step "$@" || code=$?
-  if [ "$code" != 0 ] && [ -n "$interrupted" ]; then requeue; fi
+  # 143: SIGTERM, which comes to the step alone where a pre-emption gives it time.
+  if [ "$code" = 143 ] || { [ "$code" != 0 ] && [ -n "$interrupted" ]; }; then requeue; fi
   exit "$code"
 }
 
 # run_ranks RUN WORDS...: `alexnet WORDS` in a rank per GPU, as one world. Ranks leave the reason of their end in RUN:
 # a mistake ends the chain, an interruption is requeued, a rank that died starts the group again, at most MAX_RESTARTS times.
 run_ranks() {
-  local run=$1 attempt code endings mistake reason
+  local run=$1 attempt code mistake reason ranks=${RANKS_PER_NODE:-${SLURM_GPUS_ON_NODE:-}}
   shift
   export ALEXNET_ENDINGS MAX_RESTARTS=${MAX_RESTARTS:-3}
+  if [ -n "$ranks" ]; then export ALEXNET_WORLD_SIZE=$((SLURM_JOB_NUM_NODES * ranks)); fi
   for ((attempt = 0; attempt <= MAX_RESTARTS; attempt++)); do
     [ -z "$interrupted" ] || requeue
     ALEXNET_ENDINGS=$run/slurm/endings/$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}-$attempt
@@ -115,16 +129,22 @@ run_ranks() {
     code=0
     run_step torchrun "$@" || code=$?
     [ "$code" != 0 ] || exit 0
-    endings=$(cat "$ALEXNET_ENDINGS"/rank-* 2>/dev/null) || true
     for mistake in 2 1; do
-      reason=$(grep -m 1 "^$mistake " <<<"$endings") && { say "${reason#* }"; exit "$mistake"; }
+      if left "$mistake"; then
+        reason=$(cat "$ALEXNET_ENDINGS"/rank-*."$mistake" | sed -n "1s/^$mistake //p")
+        say "${reason:-a rank could not write why it ended with $mistake: is the disk full?}"
+        exit "$mistake"
+      fi
     done
-    if [ -n "$interrupted" ] || grep -q '^75 ' <<<"$endings"; then requeue; fi
+    if [ -n "$interrupted" ] || left 75; then requeue; fi
     say "a rank was killed, hung, or lost its node (start $((attempt + 1)) of at most $((MAX_RESTARTS + 1)) in this job)"
   done
   say "ended $((MAX_RESTARTS + 1)) times: look at the log above, then submit it again to go on"
   exit 1
 }
+
+# left CODE: whether a rank has left that exit code.
+left() { compgen -G "$ALEXNET_ENDINGS/rank-*.$1" >/dev/null; }
 
 # find_flag FLAG WORDS...: the value of a flag among the words.
 find_flag() {

@@ -1,5 +1,6 @@
 """What lies on disk between the stages, and how it is read and written."""
 
+from pipeline.artifacts.endings import leave_ending, list_endings
 from pipeline.artifacts.files import (
     from_json,
     read_json,
@@ -67,6 +68,8 @@ __all__ = [
     "find_holder",
     "from_json",
     "hold",
+    "leave_ending",
+    "list_endings",
     "read_format_version",
     "read_json",
     "read_proved",

@@ -274,7 +274,12 @@ class ShardSplit:
         """Key of a picture: class folder and name of its source file."""
         return str(self._find(position)[1]["key"].decode())
 
+    def find_bytes(self, position: int) -> tuple[Path, int, int]:
+        """Where the file of a picture lies: shard, offset and size in bytes."""
+        shard, entry = self._find(position)
+        return self._paths[shard], int(entry["offset"]), int(entry["size"])
+
     def locate(self, position: int) -> str:
         """Where a picture lies, for messages: `shard.tar:offset:key`."""
-        shard, entry = self._find(position)
-        return f"{self._paths[shard]}:{int(entry['offset'])}:{entry['key'].decode()}"
+        path, offset, _ = self.find_bytes(position)
+        return f"{path}:{offset}:{self.key(position)}"

@@ -17,8 +17,8 @@ def start_drill(command: Command, words: list[str]) -> None:
     )
     training = words[place + 1 :]
     check(
-        not any(word.split("=")[0] in ("--out", "--max-steps", "--resume") for word in training),
-        "the drill sets --out, --max-steps and --resume of the training itself: leave them out after `train`",
+        not any(word.split("=")[0] in ("--out", "--max-steps", "--resume", "--begin-or-resume") for word in training),
+        "the drill sets --out, --max-steps and --begin-or-resume of the training itself: leave them out after `train`",
     )
     from pipeline.launch.drill import drill
 

@@ -19,8 +19,7 @@ from pipeline.artifacts import RunDirectory
 from pipeline.checkpoint import find_checkpoints, read_checkpoint
 from pipeline.errors import STOPPED_CODE, RunError
 from pipeline.launch.demo import claim_folder, pack_digits
-from pipeline.launch.doctor.finding import Finding, ill, judge
-from pipeline.launch.doctor.table import MARKS
+from pipeline.launch.doctor.finding import MARKS, Finding, ill, judge
 from pipeline.options import DrillConfig
 from pipeline.tracking import Journal
 
@@ -70,6 +69,7 @@ def drill(config: DrillConfig, words: Sequence[str]) -> bool:
     calm, struck = RunDirectory(config.out / "calm"), RunDirectory(config.out / "struck")
     for run in (calm, struck):
         shutil.rmtree(run.path, ignore_errors=True)
+        name_log(run).unlink(missing_ok=True)
     print(f"drill: {config.steps} steps of `alexnet train {shlex.join(words)}` without trouble", flush=True)
     with start(calm, config, words) as launcher:
         code = launcher.wait()

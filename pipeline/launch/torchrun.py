@@ -13,14 +13,16 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
+import psutil
 from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousError
 
+from pipeline.artifacts import list_endings
 from pipeline.errors import (
     HUNG_CODE,
     INPUT_ERROR_CODE,
@@ -33,10 +35,8 @@ from pipeline.errors import (
 
 FIRST_PORT, NUM_PORTS = 15000, 15000
 """Ports of rendezvous: below those that Linux hands out to outgoing connections, which begin at 32768."""
-TELLING_CODES = (INPUT_ERROR_CODE, STOPPED_CODE, HUNG_CODE, RUN_ERROR_CODE)
+TELLING_CODES = (INPUT_ERROR_CODE, RUN_ERROR_CODE, STOPPED_CODE, HUNG_CODE)
 """Codes of ranks that know why they ended, the most telling first."""
-STOP_SECONDS = 3600
-"""How long ranks may take to end after a signal; whoever sent it knows better when to kill."""
 JOIN_SECONDS = 600
 """How long nodes wait for each other."""
 
@@ -58,7 +58,7 @@ class Node:
         if self.num_nodes == 1:
             return ["--standalone", *common]
         # Without is_host each node compares its own names with the meeting's; where none matches, nobody hosts it.
-        configuration = f"is_host={int(self.host)},join_timeout={JOIN_SECONDS}"
+        configuration = f"is_host={int(self.host)},join_timeout={JOIN_SECONDS},read_timeout={JOIN_SECONDS}"
         return [
             *common,
             *("--rdzv-backend", "c10d", "--rdzv-endpoint", self.meeting, "--rdzv-id", self.job),
@@ -140,15 +140,19 @@ def run_ranks(words: Sequence[str], *, num_ranks: int | None = None) -> None:
         SystemExit: a rank has ended otherwise than with 0; with its code.
     """
     node = find_node(os.environ, num_ranks)
-    os.environ["ALEXNET_WORLD_SIZE"] = str(node.num_nodes * node.ranks_per_node)
+    if "SLURM_STEP_ID" not in os.environ:  # where a job's script has said how many were asked for
+        os.environ.pop("ALEXNET_WORLD_SIZE", None)
+    os.environ.setdefault("ALEXNET_WORLD_SIZE", str(node.num_nodes * node.ranks_per_node))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(len(os.sched_getaffinity(0)) // node.ranks_per_node, 1)))
-    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(STOP_SECONDS))
     logging.disable(logging.ERROR)  # torchrun's account of what the ranks have said themselves
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, pass_on)
     with contextlib.ExitStack() as stack:
         if "ALEXNET_ENDINGS" not in os.environ:
             os.environ["ALEXNET_ENDINGS"] = stack.enter_context(tempfile.TemporaryDirectory(prefix="alexnet-"))
         try:
-            torchrun.run(torchrun.parse_args([*node.list_options(), "-m", "pipeline", *words]))  # type: ignore[no-untyped-call]
+            options = [*node.list_options(), "--signals-to-handle=SIGHUP,SIGQUIT"]
+            torchrun.run(torchrun.parse_args([*options, "-m", "pipeline", *words]))  # type: ignore[no-untyped-call]
         except ChildFailedError as error:
             raise_for({rank: failure.exitcode for rank, failure in error.failures.items()})
         except SignalException as end:
@@ -162,10 +166,14 @@ def run_ranks(words: Sequence[str], *, num_ranks: int | None = None) -> None:
             ) from error
 
 
-def list_endings() -> set[int]:
-    """Exit codes that ranks of any node have left."""
-    files = Path(os.environ["ALEXNET_ENDINGS"]).glob("rank-*")
-    return {int(path.read_text().split(" ", 1)[0]) for path in files}
+def pass_on(number: int, _: FrameType | None) -> None:
+    """Hand a signal to the ranks, each time that it comes; torchrun would leave them behind at the third."""
+    ranks = psutil.Process().children()
+    if not ranks:
+        raise SystemExit(128 + number)
+    for rank in ranks:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            rank.send_signal(number)
 
 
 def raise_for(codes: Mapping[int, int]) -> NoReturn:

@@ -40,7 +40,7 @@ def run_epochs(trainer: Trainer) -> None:
                 training = f"mean training loss {loss:.3f}, {rate:.0f} images/s"
             check_weights(trainer)
             counts = evaluate(trainer) if trainer.is_evaluation_due and not trainer.stopping else None
-            trainer.note("writes a checkpoint, or waits for it")
+            trainer.note("writes a checkpoint, or waits for it", trainer.step)
             with progress.pause():
                 record_stretch(trainer, training, counts)
     if trainer.world.is_main and trainer.step < trainer.num_scheduled_steps and not trainer.stopping:
@@ -130,11 +130,11 @@ def evaluate(trainer: Trainer) -> ErrorCounts | None:
     counts = ErrorCounts()
     network = trainer.gather_network()
     for prediction in predict(network, trainer.val_loader.run(), precision=trainer.config.precision):
-        trainer.note(f"evaluates, {counts.num_images} pictures so far")
+        trainer.note(f"evaluates, {counts.num_images} pictures so far", trainer.step)
         if trainer.stop:  # ranks have different numbers of batches, so they agree after the last one
             break
         counts.add_batch(prediction.probabilities, prediction.labels)
-    trainer.note("waits for the other ranks' errors")
+    trainer.note("waits for the other ranks' errors", trainer.step)
     num_stopping = sum_over_ranks(torch.tensor(float(bool(trainer.stop)), device=trainer.world.device))
     if num_stopping.item() > 0:
         trainer.stopping = True

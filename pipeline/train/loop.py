@@ -73,21 +73,24 @@ def run_steps(
     iterator = iter(batches)
     since, waited = time.perf_counter(), 0.0
     for step in range(first_step, last_step):
-        note(f"reads the pictures of step {step}")
+        note(f"reads the pictures of step {step}", step)
         asked = time.perf_counter()
         batch = next(iterator)
         waited += time.perf_counter() - asked
         if set_rates is not None:
             set_rates(step)
         seed_step(seed, step=step, rank=world.data_rank)
-        note(f"takes step {step}")
+        note(f"takes step {step}", step + 0.5)
         loss, errors = stepper.take(batch)
         sums.append(torch.stack([loss.double(), errors.double(), stepper.broken.double()]))
         counts[:2] += torch.tensor([len(batch.labels), batch.num_skipped])
         if (step + 1) % report_every and step + 1 < last_step:
             continue
         counts[2] = is_asked_to_stop()
-        total = sum_over_ranks(torch.cat([torch.cat(sums), counts.to(world.device)]), world.data_group).cpu()
+        total = sum_over_ranks(torch.cat([torch.cat(sums), counts.to(world.device)]), world.data_group)
+        if world.towers > 1:  # one tower's ranks have not heard what those of the other were asked
+            total[-1:] = sum_over_ranks(total[-1:].clone())
+        total = total.cpu()
         yield _report(total, step=step, seconds=time.perf_counter() - since, waited=waited, stepper=stepper)
         sums.clear()
         counts.zero_()

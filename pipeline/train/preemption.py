@@ -1,5 +1,6 @@
 """A request to stop, and how training hears it: SIGTERM from a cluster or a shell, Ctrl-C from a person."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -33,11 +34,8 @@ def hear_stop_requests(*, speaks: bool) -> Iterator[StopRequest]:
         if speaks and not request:
             again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
             name = signal.Signals(number).name
-            print(
-                f"train: {name} heard: a checkpoint at the next report, then the end{again}",
-                file=sys.stderr,
-                flush=True,
-            )
+            said = f"train: {name} heard: a checkpoint at the next report, then the end{again}\n"
+            os.write(sys.stderr.fileno(), said.encode())  # `print` may be at work beneath this handler
         request.by = signal.Signals(number)
 
     before = {number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
@@ -45,4 +43,5 @@ def hear_stop_requests(*, speaks: bool) -> Iterator[StopRequest]:
         yield request
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            heard = request and number != signal.SIGINT  # on the way out another one would lose the exit code
+            signal.signal(number, signal.SIG_IGN if heard else handler)

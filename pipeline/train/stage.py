@@ -6,17 +6,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from pipeline.artifacts import RunDirectory, TakenError, hold, read_shard_set
 from pipeline.checkpoint import Identity, find_checkpoints
 from pipeline.config import ExperimentConfig
 from pipeline.distributed import check_sharing, decide_on_main, join_world, read_rank, read_world_size, wait_for_all
-from pipeline.errors import InputError, StoppedError, check
+from pipeline.errors import InputError, RunError, StoppedError, check
 from pipeline.options import RuntimeConfig
 from pipeline.tracking import Feed, feed_mlflow
 from pipeline.train.admission import check_classes, check_compiler, check_run_directory, check_shareable, record_start
 from pipeline.train.epochs import run_epochs
 from pipeline.train.preemption import hear_stop_requests
-from pipeline.train.trainer import build_trainer
+from pipeline.train.trainer import Trainer, build_trainer, warm_up
 from pipeline.train.watchdog import watch
 from pipeline.weights import Weights, read_weights
 
@@ -52,7 +54,7 @@ def train(name: str, config: ExperimentConfig, runtime: RuntimeConfig) -> None:
     ) as world:
         trainer = build_trainer(identity, runtime, shard_set, world, weights)
         wait_for_all()  # whatever a rank has to refuse, it has refused before anything is written
-        with contextlib.ExitStack() as stack:
+        with hear_stop_requests(speaks=world.is_main) as trainer.stop, contextlib.ExitStack() as stack:
             if trainer.has_work:  # a start that trains nothing leaves no trace
 
                 def begin() -> None:
@@ -60,20 +62,35 @@ def train(name: str, config: ExperimentConfig, runtime: RuntimeConfig) -> None:
                     record_start(run, identity, runtime, shard_set, world, weights)
 
                 decide_on_main(begin)
-            with (
-                feed_mlflow(run) if world.is_main else contextlib.nullcontext(Feed()) as feed,
-                watch(world, timeout_seconds=runtime.timeout) as trainer.note,
-                hear_stop_requests(speaks=world.is_main) as trainer.stop,
-            ):
-                run_epochs(trainer)
-                if trainer.stopping:
-                    feed.hurry()
-            wait_for_all()  # the first rank to end takes the others with it, and one of them may still be writing
+            run_to_end(trainer)
+            if trainer.stopping:
+                raise StoppedError(
+                    f"stopped at step {trainer.step} of {trainer.num_scheduled_steps}, a checkpoint is written: "
+                    "go on with --resume"
+                )
+
+
+def run_to_end(trainer: Trainer) -> None:
+    """Train as far as it goes, with MLflow fed and the ranks watched; returns on all ranks together.
+
+    Raises:
+        RunError: the loss is no longer finite, or a device's memory is full.
+    """
+    world = trainer.world
+    with (
+        feed_mlflow(trainer.run) if world.is_main else contextlib.nullcontext(Feed()) as feed,
+        watch(world, timeout_seconds=trainer.runtime.timeout) as trainer.note,
+    ):
+        try:
+            warm_up(trainer)
+            run_epochs(trainer)
+        except torch.OutOfMemoryError as error:
+            raise RunError(
+                f"the memory of {world.device} is full ({str(error).splitlines()[0]}): pass a smaller --micro-batch"
+            ) from error
         if trainer.stopping:
-            raise StoppedError(
-                f"stopped at step {trainer.step} of {trainer.num_scheduled_steps}, a checkpoint is written: "
-                "go on with --resume"
-            )
+            feed.hurry()
+    wait_for_all()  # the first rank to end takes the others with it, and one of them may still be writing
 
 
 def settle_resume(runtime: RuntimeConfig) -> RuntimeConfig:

@@ -24,10 +24,15 @@ def seed_step(seed: int, *, step: int, rank: int) -> None:
     torch.manual_seed(int(words[0]))
 
 
+def count_parts(num_images: int, micro_batch: int | None) -> int:
+    """Portions in which a rank's pictures of a step go through the network."""
+    return math.ceil(num_images / (micro_batch or num_images))
+
+
 def split_batch(batch: Batch, micro_batch: int | None) -> list[tuple[Tensor, Tensor]]:
     """Images and labels in portions of at most `micro_batch`; every rank has as many, whatever is damaged."""
     num_images = len(batch.labels) + batch.num_skipped
-    num_parts = math.ceil(num_images / (micro_batch or num_images))
+    num_parts = count_parts(num_images, micro_batch)
     return list(zip(batch.images.tensor_split(num_parts), batch.labels.tensor_split(num_parts), strict=True))
 
 

@@ -1,5 +1,6 @@
 """What one rank needs to train: network, optimiser and loaders, as new, from given weights or from a checkpoint."""
 
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from pipeline.options import RuntimeConfig
 from pipeline.train.optimizer import build_optimizer
 from pipeline.train.preemption import StopRequest
 from pipeline.train.schedule import Rates, compute_rates
-from pipeline.train.step import Stepper
+from pipeline.train.step import Stepper, count_parts
 from pipeline.train.watchdog import Note, say_nothing
 from pipeline.weights import Weights
 
@@ -150,8 +151,6 @@ def build_trainer(
         check_belongs(newest, checkpoint, identity)
         trainer.restore(checkpoint)
         check_draws(trainer.train_loader, trainer.step, checkpoint.draws_digest, str(newest))
-    if world.world_size > 1:
-        trainer.stepper.warm_up(paint_nothing(trainer))
     own_digest = trainer.train_loader.sampler.compute_digest(trainer.step)
     check_draws(trainer.train_loader, trainer.step, broadcast_from_main(own_digest), "rank 0")
     if world.is_main:
@@ -232,14 +231,16 @@ def assemble(
     )
 
 
-def paint_nothing(trainer: Trainer) -> torch.Tensor:
-    """Black pictures as this rank passes them through the network at once."""
+def warm_up(trainer: Trainer) -> None:
+    """Pass black pictures through the network once, as many as a rank passes at once, before any step is taken."""
     config, runtime, world = trainer.config, trainer.runtime, trainer.world
-    batch_size = config.batch_size_per_rank(world.num_data_ranks)
-    batch_size = min(runtime.micro_batch or batch_size, batch_size)
-    wanted, side = pick_format(config, runtime), config.augment.input_pixels
-    images = torch.zeros(batch_size, config.model.in_channels, side, side, dtype=wanted.dtype, device=world.device)
-    return images.to(memory_format=torch.channels_last) if wanted.channels_last else images
+    if world.world_size == 1 or not trainer.has_work:
+        return
+    num_images, side = config.batch_size_per_rank(world.num_data_ranks), config.augment.input_pixels
+    num_images = math.ceil(num_images / count_parts(num_images, runtime.micro_batch))
+    wanted = pick_format(config, runtime)
+    images = torch.zeros(num_images, config.model.in_channels, side, side, dtype=wanted.dtype, device=world.device)
+    trainer.stepper.warm_up(images.to(memory_format=torch.channels_last) if wanted.channels_last else images)
 
 
 def open_train_loader(

@@ -15,24 +15,27 @@ from typing import NamedTuple
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+from pipeline.artifacts import leave_ending
 from pipeline.distributed import World
 from pipeline.errors import HUNG_CODE
 
-Note = Callable[[str], None]
-"""Called with what a rank is about to do; cheap enough for every step."""
+Note = Callable[[str, float], None]
+"""Called with what a rank is about to do, and how far it has come, in steps; cheap enough for every step."""
+PACKAGE = Path(__file__).parents[1]
 MAX_BEAT_SECONDS = 5.0
-STORE_SECONDS = 5.0
+STORE_SECONDS, ENDING_SECONDS = 5.0, 5.0
 NUM_BEATS = 3
 """Beats in which a process that lives is heard."""
 
 
 class Mark(NamedTuple):
-    """What a rank last said of itself: a beat that counts up while its process lives, its notes, where it stands."""
+    """What a rank last said of itself, and a beat that counts up while its process lives."""
 
     rank: int
     host: str
     beat: int
     num_notes: int
+    steps: float
     doing: str
     place: str
 
@@ -52,14 +55,15 @@ class Watchdog:
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         # A connection of its own, since the process group's may be waiting for a rank.
         self.store = TCPStore(host, port, is_master=False, timeout=timedelta(seconds=3 * self.interval + 5))
-        self.beat, self.num_notes, self.doing, self.noted = 0, 0, "starts", time.monotonic()
+        self.beat, self.num_notes, self.noted = 0, 0, time.monotonic()
+        self.doing, self.steps = "warms up", -1.0
         self.ended = threading.Event()
         self._tell()
         self.thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
-    def note(self, doing: str) -> None:
-        """Say what this rank is about to do."""
-        self.doing, self.noted = doing, time.monotonic()
+    def note(self, doing: str, steps: float) -> None:
+        """Say what this rank is about to do, and how far it has come."""
+        self.doing, self.steps, self.noted = doing, steps, time.monotonic()
         self.num_notes += 1
 
     def _watch(self) -> None:
@@ -77,7 +81,7 @@ class Watchdog:
     def _tell(self) -> None:
         self.beat += 1
         place = find_place(threading.main_thread())
-        mark = Mark(self.world.rank, socket.gethostname(), self.beat, self.num_notes, self.doing, place)
+        mark = Mark(self.world.rank, socket.gethostname(), self.beat, self.num_notes, self.steps, self.doing, place)
         self.store.set(f"watchdog/{self.world.rank}", json.dumps(mark))
 
     def _read(self) -> list[Mark]:
@@ -100,32 +104,33 @@ class Watchdog:
             for before, now in zip(earlier, later, strict=True)
             if now.beat == before.beat and now.rank != self.world.rank
         ]
-        fewest = min(mark.num_notes for mark in later)
-        named = silent or [mark for mark in later if mark.num_notes == fewest]
+        fewest = min(mark.steps for mark in later)
+        named = silent or [mark for mark in later if mark.steps == fewest]
+        if len(named) == len(later):
+            return "each other, all alike: a GPU or the network has hung (NCCL_DEBUG=INFO tells which)"
         answers = "does not answer" if silent else "answers, but stands still"
-        return (
-            ", ".join(f"rank {mark.rank} on {mark.host}, which {mark.doing} ({mark.place})" for mark in named)
-            + f" and {answers}"
-        )
+        ranks = ", ".join(f"rank {mark.rank} on {mark.host}, which {mark.doing} ({mark.place})" for mark in named)
+        return f"{ranks} and {answers}"
 
     def _end(self, culprits: str) -> None:
         """End this process, and with it the world; the first rank to get here speaks."""
         sentence = f"nothing moved for {self.timeout:g} s: the ranks wait for {culprits}; ended, go on with --resume"
-        if folder := os.environ.get("ALEXNET_ENDINGS"):
-            with open(f"{folder}/rank-{self.world.rank}", "w") as ending:  # noqa: PTH123 - brief
-                ending.write(f"{HUNG_CODE} alexnet train: {sentence}\n")
         print(f"alexnet train: {sentence}", file=sys.stderr, flush=True)
-        os._exit(HUNG_CODE)  # the main thread waits in a collective, which no exception can reach
+        # The main thread waits in a collective, which no exception can reach; and the disk may be what hangs.
+        threading.Timer(ENDING_SECONDS, os._exit, (HUNG_CODE,)).start()
+        leave_ending(HUNG_CODE, f"alexnet train: {sentence}")
+        os._exit(HUNG_CODE)
 
 
 def find_place(thread: threading.Thread) -> str:
-    """Function, file and line that a thread of this process is in, or by which it is in a library."""
+    """Function, file and line of this package in which a thread is, or from which it is in a library."""
     frames = traceback.extract_stack(sys._current_frames()[thread.ident or 0])  # noqa: SLF001 - documented
-    own = [frame for frame in frames if "site-packages" not in frame.filename and "<frozen" not in frame.filename]
-    return f"{own[-1].name}, {Path(own[-1].filename).name}:{own[-1].lineno}"
+    own = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)]
+    last = (own or frames)[-1]
+    return f"{last.name}, {Path(last.filename).name}:{last.lineno}"
 
 
-def say_nothing(_: str) -> None:
+def say_nothing(_: str, __: float) -> None:
     """The note of a rank that is alone."""
 
 

@@ -80,6 +80,6 @@ def test_the_words_that_the_drill_sets_itself_are_refused(tmp_path):
     )
     assert ended.returncode == 2
     assert ended.stderr == (
-        "alexnet drill: the drill sets --out, --max-steps and --resume of the training itself: "
+        "alexnet drill: the drill sets --out, --max-steps and --begin-or-resume of the training itself: "
         "leave them out after `train`\n"
     )

@@ -1,15 +1,18 @@
 """What the scripts of jobs make of a site's file. `srun` writes down what it gets; real jobs are in tests/slurm."""
 
 import os
+import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-STEP = ["--kill-on-bad-exit=1", "--cpus-per-task=2"]
+STEP = ["--export=ALL", "--kill-on-bad-exit=1", "--cpus-per-task=2"]
 
 
 @pytest.fixture
@@ -82,10 +85,10 @@ def test_no_setting_of_nccl_or_gloo_is_made_unless_the_site_names_one(run_script
     assert [name for name in read_environment(tmp_path) if name.startswith(("NCCL_", "GLOO_", "TORCH_NCCL"))] == []
 
 
-def test_modules_are_loaded_in_their_order(run_script, tmp_path):
-    module = {"BASH_FUNC_module%%": '() { echo "$@" >> "' + str(tmp_path) + '/modules"; }'}
+def test_modules_are_loaded_in_their_order_by_a_command_that_minds_no_unset_variable(run_script, tmp_path):
+    module = {"BASH_FUNC_module%%": f'() {{ echo "$@$UNSET" > "{tmp_path}/modules"; }}'}
     run_script(f"PYTHON_ENV={sys.prefix}", 'MODULES="cuda/13 gcc/12"', **module)
-    assert (tmp_path / "modules").read_text() == "load cuda/13\nload gcc/12\n"
+    assert (tmp_path / "modules").read_text() == "load cuda/13 gcc/12\n"
 
 
 @pytest.mark.parametrize(
@@ -96,6 +99,7 @@ def test_modules_are_loaded_in_their_order(run_script, tmp_path):
             {},
             "/nowhere has no alexnet: run `make setup`, or name PYTHON_ENV or CONTAINER_IMAGE in",
         ),
+        (["MODULES=cuda/13"], {}, "MODULES is set in"),
         (["CONTAINER_IMAGE=x", "CONTAINER_RUNTIME=podman"], {}, "CONTAINER_RUNTIME is podman in"),
         (
             [],
@@ -108,6 +112,24 @@ def test_what_cannot_work_is_a_sentence_and_code_2(run_script, lines, variables,
     ended, words = run_script(*lines, **variables)
     assert (ended.returncode, words) == (2, [])
     assert ended.stderr.startswith(f"job: {sentence}")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_line_of_the_site_s_file_that_is_no_setting_is_named(run_script):
+    ended, words = run_script("MODULES=cuda/13 gcc/12", "RANKS_PER_NODE=2")
+    assert (ended.returncode, words) == (2, [])
+    said = (
+        r'job: .*/site.env: line 1: gcc/12: No such file or directory: lines are NAME=value, or NAME="several words"\n'
+    )
+    assert re.fullmatch(said, ended.stderr)
+
+
+def test_outside_of_the_repository_the_script_says_what_it_misses(tmp_path):
+    script = ROOT / "slurm" / "train.sbatch"
+    environment = os.environ | {"SLURM_SUBMIT_DIR": str(tmp_path)}
+    ended = subprocess.run(["bash", str(script)], env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert f"{tmp_path}/slurm/job.sh: No such file or directory" in ended.stderr
     assert ended.stderr.count("\n") == 1
 
 
@@ -130,7 +152,9 @@ def run_train(tmp_path):
                 number=$(ls {tmp_path}/starts 2>/dev/null | wc -l); mkdir -p {tmp_path}/starts/$number
                 ending=$(cat {plan}/$number)
                 [ "$ending" = done ] && exit 0
-                [ -z "$ending" ] || echo "$ending" > "$ALEXNET_ENDINGS/rank-0"
+                echo "$ending" | while read -r code rest; do
+                    [ -z "$code" ] || echo "$code $rest" > "$ALEXNET_ENDINGS/rank-0.$code"
+                done
                 exit 143""",
             "scontrol": f"""
                 [ "$1" = requeue ] || exec echo "JobState=${{STATE:-RUNNING}}"
@@ -140,6 +164,7 @@ def run_train(tmp_path):
             (tools / name).write_text(f"#!/usr/bin/env bash{body}\n")
             (tools / name).chmod(0o755)
         told = {"SLURM_SUBMIT_DIR": str(ROOT), "SLURM_JOB_NAME": "job", "SLURM_JOB_ID": "7", "PYTHON_ENV": sys.prefix}
+        told |= {"SLURM_JOB_NUM_NODES": "1"}
         ended = subprocess.run(
             ["bash", str(ROOT / "slurm" / "train.sbatch"), "source-2012", f"--out={tmp_path / 'run'}"],
             env=os.environ | told | {"PATH": f"{tools}:{os.environ['PATH']}"} | variables,
@@ -199,3 +224,37 @@ def test_ranks_that_die_are_started_again_as_often_as_the_job_is_told(run_train)
     code, said, starts, _ = run_train("", "", MAX_RESTARTS="1")
     assert (code, starts) == (1, 2)
     assert said.endswith("job: ended 2 times: look at the log above, then submit it again to go on\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_a_signal_is_passed_on_until_the_ranks_have_ended_and_the_job_is_requeued(tmp_path, number):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    programs = {
+        "srun": f"""
+            trap 'echo "75 stopped" > "$ALEXNET_ENDINGS/rank-0.75"; exit 143' TERM
+            echo $$ > {tmp_path}/step.new; mv {tmp_path}/step.new {tmp_path}/step
+            while true; do sleep 0.05; done""",
+        "scancel": f"""
+            echo "$@" >> {tmp_path}/told
+            [ "$(wc -l < {tmp_path}/told)" -lt 2 ] || kill -TERM $(cat {tmp_path}/step)  # the first comes too early""",
+        "scontrol": f"""
+            [ "$1" = requeue ] || exec echo JobState=RUNNING
+            echo "$2" >> {tmp_path}/requeues""",
+    }
+    for name, body in programs.items():
+        (tools / name).write_text(f"#!/usr/bin/env bash{body}\n")
+        (tools / name).chmod(0o755)
+    told = {"SLURM_SUBMIT_DIR": str(ROOT), "SLURM_JOB_NAME": "job", "SLURM_JOB_ID": "9", "PYTHON_ENV": sys.prefix}
+    told |= {"SLURM_JOB_NUM_NODES": "1", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
+    script = ["bash", str(ROOT / "slurm" / "train.sbatch"), "source-2012", f"--out={tmp_path / 'run'}"]
+    environment = os.environ | told | {"PATH": f"{tools}:{os.environ['PATH']}"}
+    job = subprocess.Popen(script, env=environment, stderr=subprocess.PIPE, text=True)
+    limit = time.monotonic() + 60
+    while not (tmp_path / "step").is_file():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    job.send_signal(number)
+    said = job.communicate(timeout=60)[1]
+    assert (job.returncode, (tmp_path / "requeues").read_text()) == (75, "7_2\n"), said
+    assert (tmp_path / "told").read_text() == "--quiet --signal=TERM 7_2\n" * 2

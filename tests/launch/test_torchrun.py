@@ -40,7 +40,7 @@ def test_a_node_of_a_step_meets_the_others_where_srun_ran_at_a_port_of_the_job()
         "--rdzv-backend": "c10d",
         "--rdzv-endpoint": f"127.0.0.1:{port}",
         "--rdzv-id": "1234567-0-0",
-        "--rdzv-conf": "is_host=0,join_timeout=600",
+        "--rdzv-conf": "is_host=0,join_timeout=600,read_timeout=600",
         "--local-addr": "127.0.0.1",
     }
     assert port < 32768
@@ -48,7 +48,7 @@ def test_a_node_of_a_step_meets_the_others_where_srun_ran_at_a_port_of_the_job()
 
 def test_the_first_node_hosts_the_meeting_and_each_life_of_a_job_has_its_own():
     first = list_options(SLURM_NODEID="0", SLURM_RESTART_COUNT="2", SLURM_STEP_ID="3")
-    assert first["--rdzv-conf"] == "is_host=1,join_timeout=600"
+    assert first["--rdzv-conf"] == "is_host=1,join_timeout=600,read_timeout=600"
     assert first["--rdzv-id"] == "1234567-2-3"
 
 
@@ -155,15 +155,31 @@ def test_a_mistake_is_said_once_and_ends_it_with_code_2(shard_set, tmp_path):
 
 
 @pytest.mark.distributed
-def test_asked_to_stop_it_lets_the_ranks_end_and_has_their_code(shard_set, tmp_path):
+def test_asked_to_stop_however_often_it_lets_the_ranks_end_and_has_their_code(shard_set, tmp_path):
     run = tmp_path / "run"
-    process = start("--nproc-per-node=2", *list_train_words(shard_set, run))
+    process = start("--nproc-per-node=2", *list_train_words(shard_set, run, "--log-every=40"))
     wait_for_report(process, run)
-    process.send_signal(signal.SIGTERM)
+    for _ in range(4):  # torchrun itself would leave its ranks behind at the third
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
     said = process.communicate(timeout=LIMIT_SECONDS)[1]
     assert process.returncode == 75, said
     assert "a checkpoint is written: go on with --resume" in said
     assert "Traceback" not in said
+    assert find_ranks(run) == []
+
+
+@pytest.mark.distributed
+def test_a_second_ctrl_c_ends_it_at_once(shard_set, tmp_path):
+    run = tmp_path / "run"
+    process = start("--nproc-per-node=2", *list_train_words(shard_set, run, "--log-every=40"))
+    wait_for_report(process, run)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    said = process.communicate(timeout=LIMIT_SECONDS)[1]
+    assert process.returncode == 130, said
+    assert "interrupted, go on from the newest checkpoint with --resume" in said
     assert find_ranks(run) == []
 
 

@@ -111,7 +111,7 @@ class Cluster:
         cwd: Path | None = None,
         env: dict[str, str] | None = None,
         check: bool = True,
-        timeout: float = 60,
+        timeout: float = 180,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on the login node, or on another machine, as a user there would.
 
@@ -144,7 +144,7 @@ class Cluster:
         """What `scontrol show job` says of a job, or of one element of an array as in `7_1`."""
         return dict(re.findall(r"(\S+?)=(\S*)", self.run("scontrol", "--oneliner", "show", "job", job_id).stdout))
 
-    def wait_for(self, job_id: str, *states: str, timeout: float = 60) -> dict[str, str]:
+    def wait_for(self, job_id: str, *states: str, timeout: float = 180) -> dict[str, str]:
         """What is said of a job once it is in one of the states; fails as soon as it has ended in another."""
 
         def has_come() -> bool:
@@ -183,10 +183,10 @@ class Cluster:
 
     def start_node(self, name: str) -> None:
         """Give a crashed node its power again, once Slurm has noticed that it had none; wait until it can be used."""
-        if not poll(lambda: "DOWN" in self._read_state(name), timeout=60):
+        if not poll(lambda: "DOWN" in self._read_state(name), timeout=180):
             raise AssertionError(f"nobody noticed that {name} is off: {self._read_state(name)}")
         self._switch_on(name)
-        if not poll(lambda: "DOWN" not in self._read_state(name), timeout=30):
+        if not poll(lambda: "DOWN" not in self._read_state(name), timeout=120):
             raise AssertionError(f"{name} does not come back: {self._read_state(name)}")
 
     def wait_until_idle(self, *, timeout: float = 30) -> None:
@@ -222,6 +222,7 @@ def remove_stale_folders() -> None:
 
 def choose_environment(folder: Path) -> dict[str, str]:
     """Variables for commands on the cluster; no job asks for more time than the tests have."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
+    others = ("SLURM_", "SBATCH_", "ALEXNET_", "MLFLOW_", "CUDA_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     path = f"{os.environ['PATH']}:{SYSTEM_FOLDERS}"
-    return kept | {"PATH": path, "SLURM_CONF": str(folder / "slurm.conf"), "SBATCH_TIMELIMIT": "10"}
+    return kept | {"PATH": path, "SLURM_CONF": str(folder / "slurm.conf"), "SBATCH_TIMELIMIT": "30"}

@@ -44,5 +44,5 @@ def chain(cluster: Cluster, cifar10: Path, tmp_path_factory: pytest.TempPathFact
     assert list(job_ids) == ["preprocess", "train", "evaluate", "report"]
     parts = [f"{job_ids['preprocess']}_{part}" for part in range(3)]
     for job_id in (*parts, job_ids["train"], job_ids["evaluate"], job_ids["report"]):
-        cluster.wait_for(job_id, "COMPLETED", timeout=240)
+        cluster.wait_for(job_id, "COMPLETED", timeout=400)
     return folder

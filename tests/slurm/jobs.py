@@ -63,7 +63,7 @@ def submit_train(cluster: Cluster, shards: Path, run: Path, *, options: tuple[st
     return submit(cluster, "train", *words, cwd=run.parent, options=(*TWO_BY_TWO, *options), **variables)
 
 
-def wait_for_step(cluster: Cluster, job_id: str, run: Path, step: int, *, timeout: float = 120) -> None:
+def wait_for_step(cluster: Cluster, job_id: str, run: Path, step: int, *, timeout: float = 300) -> None:
     """Wait until the journal of a job's run holds a step."""
 
     def is_there() -> bool:

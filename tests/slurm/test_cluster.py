@@ -38,7 +38,7 @@ def test_a_failed_job_is_reported_with_its_state_and_log(cluster, tmp_path):
 def test_a_requeued_job_starts_again_at_once_and_leaves_no_process(cluster, tmp_path):
     script = write_script(tmp_path, 'echo life ${SLURM_RESTART_COUNT:-0}; srun sleep "${SLURM_RESTART_COUNT:-600}"')
     job_id = cluster.submit("--output=log", "--open-mode=append", script, cwd=tmp_path)
-    assert poll(lambda: "sleep 600" in str(cluster.list_processes()), timeout=20)
+    assert poll(lambda: "sleep 600" in str(cluster.list_processes()), timeout=60)
     cluster.requeue(job_id)
     cluster.start_now(job_id)
     cluster.wait_for(job_id, "COMPLETED")
@@ -51,7 +51,7 @@ def test_a_crashed_node_is_noticed_and_its_job_goes_on_elsewhere(cluster, tmp_pa
     script = write_script(tmp_path, 'srun sleep "${SLURM_RESTART_COUNT:-600}"')
     job_id = cluster.submit("--nodes=2", "--output=log", script, cwd=tmp_path)
     assert poll(
-        lambda: all("sleep 600" in str(cluster.nodes[name].list_processes()) for name in ("node1", "node2")), timeout=20
+        lambda: all("sleep 600" in str(cluster.nodes[name].list_processes()) for name in ("node1", "node2")), timeout=60
     )
     cluster.crash_node("node2")
     job = cluster.wait_for(job_id, "COMPLETED")

@@ -17,7 +17,7 @@ def test_training_goes_on_after_two_preemptions(cluster, chain, tmp_path):
         wait_for_step(cluster, job_id, run, step)
         cluster.requeue(job_id)
         cluster.start_now(job_id)
-    assert cluster.wait_for(job_id, "COMPLETED", timeout=120)["Restarts"] == "2"
+    assert cluster.wait_for(job_id, "COMPLETED", timeout=300)["Restarts"] == "2"
     assert_undisturbed(cluster, run, chain / "run")
 
 
@@ -28,7 +28,7 @@ def test_training_goes_on_after_two_time_limits(cluster, chain, tmp_path):
         wait_for_step(cluster, job_id, run, step)
         reach_time_limit(cluster, job_id)
         cluster.start_now(job_id)
-    assert cluster.wait_for(job_id, "COMPLETED", timeout=120)["Restarts"] == "2"
+    assert cluster.wait_for(job_id, "COMPLETED", timeout=300)["Restarts"] == "2"
     assert_undisturbed(cluster, run, chain / "run")
 
 
@@ -37,9 +37,11 @@ def reach_time_limit(cluster, job_id):
     ranks = find_ranks(cluster)
     for rank in ranks:
         os.kill(rank, signal.SIGSTOP)
-    cluster.run("scontrol", "update", f"jobid={job_id}", "TimeLimit=1")
-    assert poll(lambda: all(map(has_pending_term, ranks)), timeout=60), cluster.describe(job_id)
+    *_, hours, minutes, _ = ("0", *cluster.read_job(job_id)["RunTime"].replace("-", ":").split(":"))
+    limit = 60 * int(hours) + int(minutes) + 1  # a minute that has not passed yet
+    cluster.run("scontrol", "update", f"jobid={job_id}", f"TimeLimit={limit}")
+    assert poll(lambda: all(map(has_pending_term, ranks)), timeout=180), cluster.describe(job_id)
     for rank in ranks:
         os.kill(rank, signal.SIGCONT)
     cluster.wait_for(job_id, "PENDING")
-    cluster.run("scontrol", "update", f"jobid={job_id}", "TimeLimit=10")
+    cluster.run("scontrol", "update", f"jobid={job_id}", "TimeLimit=30")

@@ -26,7 +26,7 @@ def queue(cluster: Cluster) -> Iterator[None]:
     """Leave an empty queue behind."""
     yield
     cluster.run("scancel", "--user=root")
-    assert poll(lambda: not cluster.run("squeue", "--noheader").stdout, timeout=60)
+    assert poll(lambda: not cluster.run("squeue", "--noheader").stdout, timeout=180)
 
 
 def submit(
@@ -98,7 +98,7 @@ def test_a_reproduction_whose_part_failed_goes_on_when_it_is_submitted_again(
 
     second = read_ids(submit(cluster, tmp_path, *words).stdout)
     assert cluster.read_job(second["preprocess"])["ArrayTaskId"] == "1"
-    cluster.wait_for(second["report"], "COMPLETED", timeout=240)
+    cluster.wait_for(second["report"], "COMPLETED", timeout=400)
     status = read_status(cluster, tmp_path, run)
     assert {name: (job["id"], job["state"], job["failed"]) for name, job in status.items()} == {
         name: (second[name], "done", False) for name in second
@@ -139,7 +139,7 @@ def test_a_job_that_is_cancelled_while_it_runs_does_not_come_back(
         "train"
     ]
     cluster.wait_for(job, "RUNNING")
-    assert poll(lambda: "alexnet torchrun" in str(cluster.list_processes()), timeout=20)
+    assert poll(lambda: "alexnet torchrun" in str(cluster.list_processes()), timeout=60)
     submit(cluster, tmp_path, "cancel", run)
     assert cluster.wait_for(job, "CANCELLED")["Restarts"] == "0"
     assert not cluster.run("squeue", "--noheader").stdout

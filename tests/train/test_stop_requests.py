@@ -122,7 +122,7 @@ def test_every_rank_leaves_its_code_and_sentence_where_it_is_told_to(shard_set, 
             process.join(60)
         assert [process.exitcode for process in started] == [STOPPED_CODE] * 2
     for rank in range(2):
-        assert (tmp_path / f"rank-{rank}").read_text().startswith("75 alexnet train: stopped at step 4 of 12")
+        assert (tmp_path / f"rank-{rank}.75").read_text().startswith("75 alexnet train: stopped at step 4 of 12")
     assert (tmp_path / "said.1.stderr").read_text() == ""
 
 
@@ -138,6 +138,13 @@ def test_a_restart_by_torchrun_goes_on_from_the_newest_checkpoint(train, undistu
     train(run, "--max-steps=6")
     assert "goes on at step 6" in train(run, environment={"TORCHELASTIC_RESTART_COUNT": "1"}).stdout
     assert_undisturbed(run, undisturbed)
+
+
+def test_a_request_to_either_tower_is_heard_at_the_next_report(train, tmp_path):
+    run = tmp_path / "run"
+    accident = send_before_step(3, signal.SIGTERM, victims=(1,))
+    train(run, "--towers=2", accident=accident, ends=STOPPED_CODE)
+    assert list_steps(run)[-1] == 4
 
 
 def test_no_checkpoint_of_a_stop_is_taken_for_the_best(train, tmp_path):

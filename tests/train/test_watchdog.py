@@ -3,7 +3,9 @@
 import os
 import signal
 import socket
+import threading
 import time
+from pathlib import Path
 
 import pytest
 from accidents import sleep_before_step
@@ -11,6 +13,8 @@ from ranks import start_ranks
 from small_runs import list_words
 
 from pipeline.errors import HUNG_CODE, PEER_LOST_CODE
+from pipeline.train import watchdog
+from pipeline.train.watchdog import find_place
 
 pytestmark = pytest.mark.distributed
 
@@ -36,9 +40,7 @@ def test_a_rank_that_stands_still_is_named_with_what_it_was_doing(shard_set, tmp
     assert HUNG_CODE in codes <= {HUNG_CODE, PEER_LOST_CODE}
     endings = [path.read_text() for path in sorted(tmp_path.glob("rank-*"))]
     hung = [ending for ending in endings if ending.startswith("124 ")]
-    expected = (
-        f"for rank {victim} on {socket.gethostname()}, which reads the pictures of step 4 (seed_or_sleep, accidents"
-    )
+    expected = f"for rank {victim} on {socket.gethostname()}, which reads the pictures of step 4 (run_steps, loop.py:"
     assert [expected in ending for ending in hung] == [True] * len(hung) != [], endings
 
 
@@ -56,3 +58,13 @@ def test_a_process_that_does_not_answer_is_named(shard_set, tmp_path):
     said = (tmp_path / "said.0.stderr").read_text()
     assert f"nothing moved for 3 s: the ranks wait for rank 1 on {socket.gethostname()}, which " in said
     assert said.endswith("does not answer; ended, go on with --resume\n")
+
+
+def test_a_place_in_an_installed_package_or_in_none_is_found(tmp_path, monkeypatch):
+    main = threading.current_thread()
+    assert (
+        find_place(main).startswith("test_a_place_in_an_installed_package_or_in_none_is_found, test_watchdog.py:")
+        is False
+    )
+    monkeypatch.setattr(watchdog, "PACKAGE", Path(__file__).parent)
+    assert find_place(main).startswith("test_a_place_in_an_installed_package_or_in_none_is_found, test_watchdog.py:")

@@ -4,19 +4,18 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
-from pipeline.artifacts import find_holder, hold, read_json
+from pipeline.artifacts import TakenError, find_holder, hold, read_json
 from pipeline.distributed import World, gather_to_main, join_world, wait_for_all
-from pipeline.launch.doctor.disk import LOCK_ADVICE, find_existing
 from pipeline.launch.doctor.exchange import FOLDER_VARIABLE, OWN_FILE
-from pipeline.launch.doctor.finding import Finding, ill, judge, skipped, well
-from pipeline.launch.doctor.table import Line, merge, name_node
+from pipeline.launch.doctor.finding import Finding, Line, ill, judge, merge, name_node, skipped, well
+from pipeline.launch.doctor.machine import LOCK_ADVICE, find_existing
 from pipeline.launch.torchrun import find_address
 from pipeline.options import DoctorConfig
 
@@ -24,7 +23,7 @@ MEETING_SECONDS = 60.0
 MESSAGE_BYTES = {"cuda": (2**20, 2**28), "cpu": (2**20, 2**24)}
 NUM_WARM_UP_ROUNDS, MIN_ROUNDS, MAX_ROUNDS, TIMED_SECONDS = 3, 3, 100, 0.5
 MAX_CLOCK_SECONDS = 2.0
-INFINIBAND_STATES = "class/infiniband/*/ports/*/state"
+INFINIBAND = Path("/sys/class/infiniband")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +58,7 @@ def measure_network(config: DoctorConfig) -> list[Line]:
 
 
 def measure_all_reduce(world: World, folder: Path | None) -> Iterator[Finding]:
-    """Sum over all ranks, and over those of each node where there are several on several nodes."""
+    """Sum over all ranks, see that the sum is right, and time it."""
     if world.world_size == 1:
         yield skipped("all-reduce", "one rank, which has nobody to talk to")
         return
@@ -70,42 +69,50 @@ def measure_all_reduce(world: World, folder: Path | None) -> Iterator[Finding]:
         found = f"rank numbers sum to {values[0].item():g} where {expected:g} is right"
         yield ill("all-reduce", found, "run it on fewer nodes or GPUs to find the one that is broken")
         return
-    backend, route = dist.get_backend(), find_route(folder)
-    yield time_messages("all-reduce", f"{world.world_size} ranks by {backend}{route}", world, None)
-    per_node = int(os.environ.get("LOCAL_WORLD_SIZE", world.world_size))
-    if 1 < per_node < world.world_size:
-        own_node, _ = dist.new_subgroups(per_node)
-        yield time_messages("… in a node", f"{per_node} ranks by {backend}", world, own_node)
-    unused = [path for path in Path("/sys").glob(INFINIBAND_STATES) if "ACTIVE" in path.read_text()]
-    if backend == "nccl" and per_node < world.world_size and "Socket" in route and unused:
-        found = f"NCCL goes over sockets, although {unused[0].parents[2].name} is there and active"
-        advice = "install libibverbs and its providers (in the image, too), allow `ulimit -l unlimited`, see NCCL_DEBUG"
-        yield ill("InfiniBand", found, advice)
+    backend, route = dist.get_backend(), ""
+    if int(os.environ.get("LOCAL_WORLD_SIZE", world.world_size)) < world.world_size:
+        route = find_nccl_network(folder) if backend == "nccl" else find_gloo_network(os.environ)
+    what = f"{world.world_size} ranks by {backend}{f' over {route}' if route else ''}"
+    yield time_messages("all-reduce", what, world)
+    if backend == "nccl" and (unused := find_unused_infiniband(route, INFINIBAND)):
+        yield unused
 
 
-def find_route(folder: Path | None) -> str:
-    """Interface and address between the ranks, in words: gloo's, or what NCCL says it uses."""
-    if dist.get_backend() == "nccl":
-        text = "".join(path.read_text() for path in folder.glob("nccl-*")) if folder else ""
-        found = re.findall(r"NET/\w+ *: Using (.+)", text)
-        return f" over {found[0].strip()}" if found else ""
-    interface = os.environ.get("GLOO_SOCKET_IFNAME")
-    address = find_address(os.environ["MASTER_ADDR"])
-    return f" over {interface} ({address})" if interface else f" over {address}"
+def find_nccl_network(folder: Path | None) -> str:
+    """What NCCL says that it uses between nodes, `IB` or `Socket` or a plugin's name; empty where it does not say."""
+    texts = [path.read_text() for path in sorted(folder.glob("nccl-*"))] if folder else []
+    found = re.findall(r"Using network (\w+)", "\n".join(texts))
+    return str(found[0]) if found else ""
 
 
-def time_messages(subject: str, what: str, world: World, group: dist.ProcessGroup | None) -> Finding:
-    """Time a small and a large all-reduce in a group, or among all ranks.
+def find_gloo_network(environment: Mapping[str, str]) -> str:
+    """Interface, if one was named, and this node's address on the way to the first rank."""
+    interface, address = environment.get("GLOO_SOCKET_IFNAME"), find_address(environment["MASTER_ADDR"])
+    return f"{interface} ({address})" if interface else address
+
+
+def find_unused_infiniband(network: str, devices: Path) -> Finding | None:
+    """`ill` if NCCL goes over sockets beside an InfiniBand port that is active."""
+    states = sorted(devices.glob("*/ports/*/state"))
+    active = [path.relative_to(devices).parts[0] for path in states if "ACTIVE" in path.read_text()]
+    if network != "Socket" or not active:
+        return None
+    found = f"NCCL goes over sockets, although {active[0]} is there and active"
+    advice = "install libibverbs and its providers (in the image, too), allow `ulimit -l unlimited`, see NCCL_DEBUG"
+    return ill("InfiniBand", found, advice)
+
+
+def time_messages(subject: str, what: str, world: World) -> Finding:
+    """Time a small and a large all-reduce among all ranks.
 
     Algorithm bandwidth is the message's size by the time; bus bandwidth is that times 2 (n - 1) / n for n ranks, which
     is what a link carries, whatever n is (nccl-tests, doc/PERFORMANCE.md).
     """
-    size = dist.get_world_size(group)
     told, measured = list[str](), dict[str, float]()
     for num_bytes in reversed(MESSAGE_BYTES[world.device.type]):
-        seconds = time_all_reduce(num_bytes, world, group)
+        seconds = time_all_reduce(num_bytes, world)
         algorithm = num_bytes / seconds
-        bus = algorithm * 2 * (size - 1) / size
+        bus = algorithm * 2 * (world.world_size - 1) / world.world_size
         mib = f"{num_bytes // 2**20} MiB"
         told.append(f"{mib} in {1e3 * seconds:,.2f} ms, {algorithm / 1e9:.2f} GB/s (bus {bus / 1e9:.2f})")
         name = mib.lower().replace(" ", "_")
@@ -113,7 +120,7 @@ def time_messages(subject: str, what: str, world: World, group: dist.ProcessGrou
     return well(subject, f"{what}: {'; '.join(told)}", **measured)
 
 
-def time_all_reduce(num_bytes: int, world: World, group: dist.ProcessGroup | None) -> float:
+def time_all_reduce(num_bytes: int, world: World) -> float:
     """Mean seconds of an all-reduce of float32 zeros, as the slowest of all ranks measures them."""
     values = torch.zeros(num_bytes // 4, device=world.device)
 
@@ -121,7 +128,7 @@ def time_all_reduce(num_bytes: int, world: World, group: dist.ProcessGroup | Non
         wait_for_all()
         begin = time.perf_counter()
         for _ in range(rounds):
-            dist.all_reduce(values, group=group)
+            dist.all_reduce(values)
         if world.device.type == "cuda":
             torch.cuda.synchronize()
         slowest = torch.tensor((time.perf_counter() - begin) / rounds, dtype=torch.float64, device=world.device)
@@ -137,17 +144,25 @@ def build_report(world: World, out: Path | None, folder: Path | None) -> RankRep
     findings: tuple[Finding, ...] = ()
     if folder and world.local_rank == 0:
         findings = read_json(folder / OWN_FILE, tuple[Finding, ...])
-    lock = find_existing((out or Path.cwd()).absolute()) / ".alexnet-doctor.lock"
     with contextlib.ExitStack() as stack:
-        if world.is_main and out:
-            with contextlib.suppress(OSError):  # that nothing can be written there is a finding of its own
+        lock = find_lock(out)
+        if world.is_main and lock:
+            with contextlib.suppress(OSError, TakenError):  # the first is a finding of its own; the other locks as well
                 stack.enter_context(hold(lock))
                 stack.callback(lock.unlink)
         wait_for_all()
         clock = time.time()
-        sees_lock = find_holder(lock) is not None
+        sees_lock = lock is not None and find_holder(lock) is not None
         wait_for_all()
     return RankReport(node=name_node(), clock=clock, findings=findings, sees_lock=sees_lock)
+
+
+def find_lock(out: Path | None) -> Path | None:
+    """The lock file at --out; None without --out, or where it is no folder, which is a finding of its own."""
+    try:
+        return find_existing(out.absolute()) / ".alexnet-doctor.lock" if out else None
+    except OSError:
+        return None
 
 
 def judge_nodes(reports: Sequence[RankReport], out: Path | None) -> Iterator[Finding]:

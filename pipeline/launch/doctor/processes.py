@@ -13,6 +13,7 @@ from pipeline.launch.doctor.finding import Finding, ill, quote
 from pipeline.options import DoctorConfig
 
 context = multiprocessing.get_context("forkserver")
+"""Forked from a process without threads and without CUDA, whatever this one has loaded."""
 KILL_SECONDS = 1
 Body = Callable[[DoctorConfig], Iterable[Finding]]
 
@@ -27,7 +28,7 @@ class Look:
     subject: str
     body: Body
     advice: str
-    seconds: float = 20.0
+    seconds: float = 60.0
 
 
 class LookProcess:
@@ -76,17 +77,16 @@ def run_look(body: Body, config: DoctorConfig, writer: Connection) -> None:
 
 
 def run_looks(together: Sequence[Look], alone: Sequence[Look], config: DoctorConfig) -> tuple[list[Finding], bool]:
-    """Run looks at once, then those that measure one by one.
+    """Run looks at once, then those that want the machine for themselves one by one.
 
     Returns:
         Findings in the order of the looks, and whether all their processes have ended.
     """
-    started = [LookProcess(look, config) for look in together]
-    findings = [finding for look in started for finding in look.collect()]
-    for look in alone:
-        started.append(LookProcess(look, config))
-        findings += started[-1].collect()
-    for each in started:
-        each.process.kill()
-        each.process.join(KILL_SECONDS)
-    return findings, not any(each.process.is_alive() for each in started)
+    findings, processes = list[Finding](), list[ForkServerProcess]()
+    for group in (together, *([look] for look in alone)):
+        for each in [LookProcess(look, config) for look in group]:
+            findings += each.collect()
+            each.process.kill()  # it may still hold memory, or a GPU that only one process may have
+            each.process.join(KILL_SECONDS)
+            processes.append(each.process)
+    return findings, not any(process.is_alive() for process in processes)

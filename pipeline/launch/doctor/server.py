@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.launch.doctor.disk import NETWORK_FILE_SYSTEMS, find_existing, find_file_system
-from pipeline.launch.doctor.finding import Finding, ill, quote, skipped, well
+from pipeline.launch.doctor.finding import Finding, explain, ill, quote, skipped, well
+from pipeline.launch.doctor.machine import NETWORK_FILE_SYSTEMS, find_existing, find_file_system
 from pipeline.options import DoctorConfig
 
 REQUEST_SECONDS = 5
@@ -21,6 +21,7 @@ def look_at_mlflow(config: DoctorConfig) -> Iterator[Finding]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REQUEST_SECONDS),
+        "PGCONNECT_TIMEOUT": str(REQUEST_SECONDS),
     }
     import mlflow
 
@@ -40,7 +41,10 @@ def find_database(uri: str) -> Finding | None:
     if not uri.startswith(SQLITE):
         return None
     database = Path(uri.removeprefix(SQLITE)).absolute()
-    folder = find_existing(database.parent)
+    try:
+        folder = find_existing(database.parent)
+    except OSError as error:
+        return explain(SUBJECT, error, database)
     file_system = find_file_system(folder)
     if file_system in NETWORK_FILE_SYSTEMS:
         advice = "start `mlflow server` on one machine and name that, or keep the file on a local disk"
@@ -51,23 +55,37 @@ def find_database(uri: str) -> Finding | None:
 
 
 def ask_server(uri: str) -> Finding:
-    """Ask for an experiment, as a run would."""
+    """Ask for an experiment, as a run would; a database first for a connection, which MLflow tries ten times."""
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
+    from mlflow.store.db.db_types import DATABASE_ENGINES
+    from sqlalchemy import create_engine
 
-    shown = re.sub(r"(?<=://)[^/@]*@", "", uri)  # without user and password
+    shown = mask(uri)
     try:
+        if re.split(r"[:+]", uri)[0] in DATABASE_ENGINES:
+            create_engine(uri).connect().close()
         found = MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
-    except (MlflowException, OSError) as error:
-        sentence = quote(error).replace(uri, shown)
-        advice = "start it, or mend the address; training goes on without it, `alexnet sync` catches up"
-        if "403" in sentence or "Invalid Host" in sentence:
-            advice = "start it with --allowed-hosts naming this address"
-        elif "401" in sentence:
-            advice = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-        elif "schema" in sentence:
-            advice = f"mlflow db upgrade {shown}"
-        if sentence.startswith("API request"):  # a chain of errors, of which the last says what happened
-            sentence = sentence.rsplit(": ", 1)[-1].strip("\"')")
-        return ill(SUBJECT, f"{shown}: {sentence}", advice)
-    return well(SUBJECT, f"{shown} answers" + ", without experiments yet" * (not found))
+    except Exception as error:  # noqa: BLE001 - MLflow, SQLAlchemy and drivers raise their own, and passwords in them
+        return explain_refusal(shown, mask(quote(error).replace(uri, shown)))
+    return well(SUBJECT, f"{shown} answers{'' if found else ', without experiments yet'}")
+
+
+def mask(text: str) -> str:
+    """Text without the user, password and query of an address in it, however they are written."""
+    return re.sub(r"\?\S+", "", re.sub(r"(://).*@", r"\1", text))
+
+
+def explain_refusal(shown: str, sentence: str) -> Finding:
+    """What to do about an error of MLflow, of SQLAlchemy or of a driver."""
+    advice = "start it, or mend the address; training goes on without it, `alexnet sync` catches up"
+    if "403" in sentence or "Invalid Host" in sentence:
+        advice = "start it with --allowed-hosts naming this address"
+    elif "401" in sentence:
+        advice = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+    elif "schema" in sentence:
+        advice = f"mlflow db upgrade {shown}"
+    elif sentence.startswith("No module named"):
+        advice = "install that driver, or name an MLflow server, whose clients need none"
+    if sentence.startswith("API request"):  # a chain of errors, of which the last says what happened
+        sentence = sentence.rsplit(": ", 1)[-1].strip("\"')")
+    return ill(SUBJECT, f"{shown}: {sentence}", advice)

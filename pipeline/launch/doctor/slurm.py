@@ -1,11 +1,12 @@
-"""Slurm as seen from here: whether its controller answers, its partitions, what it does about GPUs and pre-emption."""
+"""Slurm as seen from here: whether its controller answers, its partitions, and whether it would take a training."""
 
 import os
 import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -14,21 +15,24 @@ from pipeline.errors import RunError
 from pipeline.launch.doctor.finding import Finding, ill, skipped, well
 from pipeline.options import DoctorConfig
 
-ANSWER_SECONDS = 5
+ANSWER_SECONDS = 15
+"""For one question. Clients of a controller that is gone try for longer, and those of a busy one wait."""
 NO_CLUSTER = "Could not establish a configuration source"
 SITE_ADVICE = "cp slurm/site.env.example slurm/site.env, and say there what this cluster wants"
+NODE_FIELDS = "%R|%a|%l|%M|%D|%t|%c|%G"
+"""Of sinfo: partition, whether it is up, limit of time, pre-emption; then nodes, state, cores and GPUs of some."""
+BROKEN_STATES = re.compile(r"(down|drain|drng|fail|maint|inval|unk|n/a).*|.*\*")
+"""Of nodes that take no work. A star says that they do not respond."""
 
 
 def look_at_slurm(config: DoctorConfig) -> Iterator[Finding]:
-    """Ask the controller, if there is any, and compare `slurm/site.env` with it."""
-    path = Path(os.environ.get("ALEXNET_SITE") or Path(os.environ.get("ALEXNET_HOME", ".")) / "slurm" / "site.env")
+    """Ask the controller, if there is any, and have it judge a training as `slurm/site.env` would have it."""
     if shutil.which("sbatch") is None:
         yield skipped("Slurm", "no sbatch here")
         return
     try:
         settings = dict(re.findall(r"^(\w+)\s*= (.*)$", ask("scontrol", "show", "config"), re.MULTILINE))
-        partitions = [parse_fields(line) for line in ask("scontrol", "--oneliner", "show", "partition").splitlines()]
-        nodes = [line.split("|") for line in ask("sinfo", "--noheader", "--format=%R|%D|%t|%c|%G").splitlines()]
+        nodes = [line.split("|") for line in ask("sinfo", "--noheader", f"--format={NODE_FIELDS}").splitlines()]
     except RunError as error:
         if NO_CLUSTER in str(error):
             yield skipped("Slurm", "its commands are installed, but no slurm.conf names a cluster")
@@ -36,23 +40,28 @@ def look_at_slurm(config: DoctorConfig) -> Iterator[Finding]:
         yield ill("Slurm", str(error), "see `scontrol ping`; jobs can be submitted once the controller answers")
         return
     yield well("Slurm", f"{settings['SLURM_VERSION']}, cluster {settings['ClusterName']}")
-    site = {name: value for name, value in dotenv_values(path).items() if value} if path.is_file() else {}
-    yield find_site(path, site, partitions)
-    for partition in partitions:
-        own = [node for node in nodes if node[0] == partition["PartitionName"]]
-        yield describe_partition(partition, own)
-    yield find_gpu_request(settings, site)
-    yield describe_preemption(settings)
+    if "SLURM_JOB_ID" not in os.environ:  # where a job runs, nobody need be allowed to submit another
+        yield judge_site(Path(os.environ.get("ALEXNET_HOME", ".")), has_gpus="gpu" in settings["GresTypes"].split(","))
+    for name, rows in groupby(sorted(nodes), key=lambda row: row[0]):
+        yield describe_partition(name, list(rows))
 
 
-def ask(*words: str) -> str:
+def ask(*words: str, environment: Mapping[str, str] | None = None) -> str:
     """What a command of Slurm prints.
 
     Raises:
         RunError: it fails, or does not answer.
     """
     try:
-        answer = subprocess.run(words, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)
+        answer = subprocess.run(
+            words,
+            capture_output=True,
+            text=True,
+            timeout=ANSWER_SECONDS,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **(environment or {})},
+        )
     except subprocess.TimeoutExpired:
         raise RunError(f"{words[0]} got no answer within {ANSWER_SECONDS} s") from None
     except OSError as error:
@@ -62,69 +71,60 @@ def ask(*words: str) -> str:
     return answer.stdout
 
 
-def parse_fields(line: str) -> dict[str, str]:
-    """`Name=value Name=value …` as `scontrol --oneliner` has it."""
-    return dict(re.findall(r"(\S+?)=(\S*)", line))
+def judge_site(root: Path, *, has_gpus: bool) -> Finding:
+    """Whether Slurm would take `slurm/train.sbatch`, with the variables of the site and its way to ask for GPUs.
 
-
-def find_site(path: Path, site: Mapping[str, str], partitions: list[dict[str, str]]) -> Finding:
-    """Whether jobs would go to a partition that is there."""
-    names = [partition["PartitionName"] for partition in partitions]
-    default = [partition["PartitionName"] for partition in partitions if partition["Default"] == "YES"]
-    wanted = os.environ.get("SBATCH_PARTITION") or site.get("SBATCH_PARTITION")
+    Args:
+        root: the checkout with the scripts.
+        has_gpus: whether Slurm knows of any.
+    """
+    path, script = Path(os.environ.get("ALEXNET_SITE") or root / "slurm" / "site.env"), root / "slurm" / "train.sbatch"
     if "ALEXNET_SITE" in os.environ and not path.is_file():
         return ill("site.env", f"{path}, which ALEXNET_SITE names, is not there", SITE_ADVICE)
-    if wanted and (unknown := set(wanted.split(",")) - set(names)):
-        found = f"partition {', '.join(sorted(unknown))} is not on this cluster: {', '.join(names)} are"
-        return ill("site.env", found, f"set SBATCH_PARTITION in {path}")
-    if not wanted and not default:
-        found = f"no partition is the default: {', '.join(names)}"
-        return ill("site.env", found, f"set SBATCH_PARTITION in {path}, or pass --partition")
-    where = f"jobs go to partition {wanted or default[0]}"
-    return well("site.env", f"{path}, {where}") if path.is_file() else skipped("site.env", f"no {path}; {where}")
+    if not script.is_file():
+        return skipped("site.env", f"no {script} here to try; name the checkout that has it with ALEXNET_HOME")
+    site = {name: value for name, value in dotenv_values(path).items() if value} if path.is_file() else {}
+    variables = {name: value for name, value in {**site, **os.environ}.items() if name.startswith("SBATCH_")}
+    options = list_gpu_options({**site, **os.environ}) if has_gpus else ["--gres=none"]
+    words = " ".join(["sbatch", *options, "slurm/train.sbatch"])
+    where = str(path) if path.is_file() else f"no {path}"
+    try:
+        ask("sbatch", "--test-only", *options, str(script), environment=variables)
+    except RunError as error:
+        sentence = re.sub(r"^\w+: (error: )?", "", str(error))
+        return ill(
+            "site.env", f"{where}; Slurm refuses `{words}`: {sentence}", f"{SITE_ADVICE} (`sinfo` has its parts)"
+        )
+    return well("site.env", f"{where}; Slurm takes `{words}`")
 
 
-def describe_partition(partition: Mapping[str, str], nodes: list[list[str]]) -> Finding:
-    """Nodes, GPUs and limits of a partition; `nodes` has rows of partition, count, state, cores and GPUs."""
+def list_gpu_options(site: Mapping[str, str]) -> list[str]:
+    """How `alexnet submit` asks for two GPUs of a node; nothing where the script's own words do."""
+    kind = site.get("GPU_TYPE")
+    amount = f"{kind}:2" if kind else "2"
+    if site.get("GPU_REQUEST", "gres") != "gres":
+        return ["--gres=none", f"--gpus-per-node={amount}"]
+    return [f"--gres=gpu:{amount}"] if kind else []
+
+
+def describe_partition(name: str, rows: Sequence[Sequence[str]]) -> Finding:
+    """Nodes, GPUs and limits of a partition, whose rows have the fields of `NODE_FIELDS`."""
+    _, available, longest, preemption, *_ = rows[0]
     states = Counter[str]()
-    for _, count, state, _, _ in nodes:
+    for *_, count, state, _, _ in rows:
         states[state] += int(count)
-    kinds = dict.fromkeys(
-        f"{cores} cores" + f" and {strip_sockets(gpus)}" * (gpus != "(null)") for *_, cores, gpus in nodes
-    )
+    kinds = dict.fromkeys(describe_node(cores, gpus) for *_, cores, gpus in rows)
     counts = ", ".join(f"{count} {state}" for state, count in states.items())
-    found = f"{sum(states.values())} nodes ({counts}) of {' or '.join(kinds)}, up to {partition['MaxTime'].lower()}"
-    if partition.get("PreemptMode", "OFF") != "OFF":
-        found += f", pre-emption by {partition['PreemptMode'].lower()} after {partition.get('GraceTime', '0')} s"
-    subject = f"partition {partition['PartitionName']}"
-    if partition["State"] != "UP" or not states:
-        return skipped(subject, f"{partition['State'].lower()}: {found}" if states else "no nodes")
+    found = f"{sum(states.values())} nodes ({counts}) of {' or '.join(kinds)}, up to {longest}"
+    if preemption.lower() not in ("off", "n/a"):
+        found += f", pre-emption by {preemption.lower()}"
+    subject = f"partition {name}"
+    if available != "up" or all(BROKEN_STATES.fullmatch(state) for state in states):
+        return skipped(subject, f"takes no work now: {available}, {found}")
     return well(subject, found, nodes=sum(states.values()))
 
 
-def strip_sockets(gpus: str) -> str:
-    """`gpu:h100:4(S:0-1)` without the sockets that the GPUs are beside."""
-    return re.sub(r"\(S:[^)]*\)", "", gpus)
-
-
-def find_gpu_request(settings: Mapping[str, str], site: Mapping[str, str]) -> Finding:
-    """How GPUs can be asked for here: --gpus-per-node needs select/cons_tres."""
-    select = settings["SelectType"]
-    if "gpu" not in settings["GresTypes"].split(","):
-        return skipped("GPU requests", "Slurm knows of no GPUs: submit with --gres=none, and set RANKS_PER_NODE")
-    if select == "select/cons_tres":
-        return well("GPU requests", f"--gres and --gpus-per-node ({select})")
-    if site.get("GPU_REQUEST", "gres") == "gres":
-        return well("GPU requests", f"--gres only ({select})")
-    found = f"GPU_REQUEST={site['GPU_REQUEST']}, but {select} takes only --gres"
-    return ill("GPU requests", found, "set GPU_REQUEST=gres in slurm/site.env")
-
-
-def describe_preemption(settings: Mapping[str, str]) -> Finding:
-    """What becomes of a job that another one displaces, or whose node fails."""
-    kind, mode = settings["PreemptType"], settings["PreemptMode"]
-    found = "no job displaces another" if kind == "preempt/none" else f"{kind}, {mode.lower()}"
-    if kind != "preempt/none" and "REQUEUE" not in mode:
-        found += "; the scripts requeue themselves, if they are given the time"
-    default = "" if settings["JobRequeue"] == "1" else "; others only with --requeue, as the scripts have it"
-    return well("requeue", f"{found}; jobs of a failed node start again{default}")
+def describe_node(cores: str, gpus: str) -> str:
+    """Cores and GPUs, of which `gpu:h100:4(S:0-1)` says beside which sockets they are."""
+    bare = re.sub(r"\(S:[^)]*\)", "", gpus)
+    return f"{cores} cores" if bare == "(null)" else f"{cores} cores and {bare}"
