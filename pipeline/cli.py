@@ -40,7 +40,7 @@ SYSTEM_ADVICE = {
 }
 INTERRUPTED_ADVICE = {
     "preprocess": ", the same command goes on from here",
-    "train": ", go on from the newest checkpoint with --resume",
+    "train": ", the same command goes on from the newest checkpoint, if there is one, with --begin-or-resume",
     "demo": ", the same command goes on from here",
     "contrast": ", the same command goes on from here",
 }

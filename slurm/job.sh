@@ -92,10 +92,10 @@ run_step() {
 # requeue: this job once more, with the same words; unless Slurm is ending it, to cancel it or to requeue it itself.
 requeue() {
   local times=${SLURM_RESTART_COUNT:-0}
-  if [ -z "$announced" ] && [[ $(scontrol --oneliner show job "$job") = *JobState=[!R]* ]]; then
-    say "ended by Slurm, which may requeue it; submit it again to go on if it does not"
-    exit 75
-  fi
+  case ${announced:-$(scontrol --oneliner show job "$job")} in
+    yes | *JobState=RUNNING* | '') ;;
+    *) say "ended by Slurm, which may requeue it; submit it again to go on if it does not"; exit 75 ;;
+  esac
   if [ "$times" -ge "${MAX_REQUEUES:=100}" ]; then
     say "interrupted after $MAX_REQUEUES requeues: submit it again to go on, or raise MAX_REQUEUES"
     exit 75

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -11,6 +12,9 @@ from pipeline.commands.train import TRAIN, parse_training
 from pipeline.errors import check
 from pipeline.options import EvaluateConfig, PreprocessConfig
 from pipeline.submit.chains import EvaluateWords, PreprocessWords, TrainWords
+
+SLIP = 0.86
+"""How alike a slip is to what was meant, as difflib measures it: --timeout is not --time."""
 
 
 def split_words(kind: type[Any], words: Sequence[str], stages: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
@@ -45,6 +49,19 @@ def split_words(kind: type[Any], words: Sequence[str], stages: Sequence[str]) ->
             current = others[""] if word.startswith("--") else current
             current.append(word)
     return own, others
+
+
+def check_spelling(kind: type[Any], words: Sequence[str]) -> None:
+    """Refuse a flag for a stage that looks like a slip of one of submit's own.
+
+    Raises:
+        InputError: there is one.
+    """
+    own = [f"--{field.name.replace('_', '-')}" for field in fields(kind)]
+    for word in words:
+        flag = word.partition("=")[0]
+        near = get_close_matches(flag, own, n=1, cutoff=SLIP) if flag.startswith("--") else []
+        check(not near, f"{flag} is unknown: did you mean {near[0] if near else ''}?")
 
 
 def make_absolute(words: Sequence[str], *configs: Any) -> tuple[str, ...]:

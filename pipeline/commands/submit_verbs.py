@@ -8,7 +8,7 @@ from typing import TypeVar
 from pipeline.artifacts import RunDirectory, read_shard_set
 from pipeline.commands.command import Command
 from pipeline.commands.report import REPORT
-from pipeline.commands.stage_words import parse_evaluate, parse_preprocess, parse_train, split_words
+from pipeline.commands.stage_words import check_spelling, parse_evaluate, parse_preprocess, parse_train, split_words
 from pipeline.errors import check
 from pipeline.options import ReportConfig, Split
 from pipeline.options.submit import (
@@ -202,6 +202,7 @@ def parse_own(
         InputError: what submit knows does not fit.
     """
     own, others = split_words(kind, words, also)
+    check_spelling(kind, others[""])
     flags = "".join(f", --{name}.FLAG to `alexnet {name}`" for name in also)
     about = f"{command.summary}.\n\nAll other flags go to `alexnet {stage}`{flags}, and are proved at once."
     return command.parse(kind, own, operand=operand, about=about), others

@@ -6,7 +6,6 @@ torchrun itself ends with 1 whatever its ranks ended with, below a report that h
 import contextlib
 import logging
 import os
-import shlex
 import signal
 import socket
 import sys
@@ -28,7 +27,6 @@ from pipeline.errors import (
     INPUT_ERROR_CODE,
     RUN_ERROR_CODE,
     STOPPED_CODE,
-    InputError,
     PeerLostError,
     check,
 )
@@ -143,6 +141,7 @@ def run_ranks(words: Sequence[str], *, num_ranks: int | None = None) -> None:
     if "SLURM_STEP_ID" not in os.environ:  # where a job's script has said how many were asked for
         os.environ.pop("ALEXNET_WORLD_SIZE", None)
     os.environ.setdefault("ALEXNET_WORLD_SIZE", str(node.num_nodes * node.ranks_per_node))
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # when a node ends, the others' stores print their stacks
     os.environ.setdefault("OMP_NUM_THREADS", str(max(len(os.sched_getaffinity(0)) // node.ranks_per_node, 1)))
     logging.disable(logging.ERROR)  # torchrun's account of what the ranks have said themselves
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -211,7 +210,6 @@ def split_words(words: Sequence[str]) -> tuple[int | None, list[str]]:
         value = value or rest.pop(0)
         check(value.isdigit() and int(value) > 0, f"--nproc-per-node must be a positive number, found {value!r}")
         num_ranks = int(value)
-    if not rest or rest[0].startswith("-"):
-        found = shlex.join(rest) or "nothing"
-        raise InputError(f"name the command that every rank runs, such as `train source-2012 …`, found {found}")
+    check(rest, "name the command that every rank runs, such as `train source-2012 …`, found nothing")
+    check(not rest[0].startswith("-"), f"{rest[0]} is unknown: only --nproc-per-node N may stand before the command")
     return num_ranks, rest

@@ -11,9 +11,12 @@ from pipeline.preprocess.plan import PLAN_FILE, check_plan_fits, read_plan
 from pipeline.preprocess.sources import find_layout
 from pipeline.preprocess.stage import check_places, is_finished
 from pipeline.submit.done import find_newest_step
-from pipeline.submit.jobs import Chain
+from pipeline.submit.jobs import RESUMABLE, Chain
 from pipeline.submit.request import Request, count_seconds
 from pipeline.submit.slurm import read_partitions
+
+START_SECONDS = 180
+"""What a job needs before its first step, and Slurm's signal may come a minute early."""
 
 
 def check_source(config: PreprocessConfig) -> None:
@@ -132,6 +135,14 @@ def check_partitions(chain: Chain, request: Request) -> None:
             f"{request.site.path}",
         )
         num_nodes, limit = request.count_nodes(stage), request.find_time(stage)
+        if stage in RESUMABLE:
+            least = request.config.signal_seconds + START_SECONDS
+            check(
+                count_seconds(limit) >= least,
+                f"--time {limit} ends before the {stage} job has begun to work: it is told to stop "
+                f"{request.config.signal_seconds} s before, so pass at least {-(-least // 60)} minutes, or a smaller "
+                "--signal-seconds",
+            )
         most, longest = (
             max(found.max_nodes for found in chosen),
             max((found.max_time for found in chosen), key=count_seconds),

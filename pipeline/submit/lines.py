@@ -105,7 +105,13 @@ def build_command(job: Job, request: Request, ids: Mapping[str, str]) -> list[st
 
 def format_script(chain: Chain, request: Request, command: str) -> str:
     """A shell script that submits the chain as `alexnet submit` would, the jobs' numbers in variables."""
-    lines = ["#!/bin/sh", f"# {command}", *(f"# {sentence}" for sentence in chain.said), "set -eu"]
+    lines = [
+        "#!/bin/sh",
+        f"# {command}",
+        "# Leaves no record for `alexnet submit status`.",
+        *(f"# {sentence}" for sentence in chain.said),
+        "set -eu",
+    ]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in build_environment(request, chain).items()]
     lines += [f"mkdir -p {shlex.quote(str(folder))}" for folder in chain.folders]
     variables = {job.name: job.name.replace("-", "_") for job in chain.jobs}

@@ -11,6 +11,7 @@ from typing import Literal
 from tabulate import tabulate
 
 from pipeline.artifacts import RunDirectory, to_json
+from pipeline.errors import INPUT_ERROR_CODE
 from pipeline.options.submit import ChainConfig
 from pipeline.preprocess.status import read_status
 from pipeline.submit.done import find_newest_step, is_trained
@@ -88,7 +89,9 @@ def describe_job(record: Record, job: SubmittedJob, tasks: Sequence[TaskState]) 
     stuck = any(task.is_waiting and task.reason in NEVER for task in tasks)
     failed = (bool(bad) and not broken and not done) or stuck or (not tasks and not done)
     submission = record.find_submission(job)
-    advice = f"when that is mended, `{submission.command}`, given in {submission.directory}, goes on from here"
+    again = f"`{submission.command}`, given in {submission.directory}, goes on from here"
+    was_cancelled = bool(bad) and all(task.state == "CANCELLED" for task in bad)
+    advice = again if was_cancelled or not tasks else f"when that is mended, {again}"
     if stuck:
         advice = f"take it down (alexnet submit cancel), then submit otherwise than with `{submission.command}`"
     return JobStatus(
@@ -146,7 +149,9 @@ def find_sentence(folder: Path, job: SubmittedJob, task: str | None) -> str | No
     endings = [path.read_text().strip() for path in places if path.parent == places[-1].parent]
     coded = [ending for ending in endings if re.match(r"\d+ ", ending)]
     if coded:
-        return min(coded, key=lambda ending: int(ending.split()[0])).split(maxsplit=1)[1]
+        codes = [int(ending.split()[0]) for ending in coded]
+        told = coded[codes.index(INPUT_ERROR_CODE if INPUT_ERROR_CODE in codes else min(codes))]
+        return told.split(maxsplit=1)[1]
     log = Path(job.find_log(task or ""))
     if not log.is_file():
         return None
@@ -215,5 +220,7 @@ def format_status(status: ChainStatus) -> str:
     failed = [job for job in status.jobs if job.failed]
     for job in failed:
         said = f": {job.sentence}" if job.sentence else ""
-        lines.append(f"{job.name} ({job.id}) {job.state}{said}; its log: {job.log}")
+        is_written = any(Path(job.log).parent.glob(Path(job.log).name))
+        log = f"; its log: {job.log}" if is_written else "; it has no log"
+        lines.append(f"{job.name} ({job.id}) {job.state}{said}{log}")
     return "\n".join([*lines, *dict.fromkeys(f"next: {job.advice}" for job in failed)])

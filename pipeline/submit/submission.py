@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from pipeline.submit.jobs import Chain, Job
 from pipeline.submit.lines import build_command, build_environment, format_script
 from pipeline.submit.record import Record, Submission, SubmittedJob, add_job, read_record
 from pipeline.submit.request import Request
+from pipeline.submit.slurm import NoSlurmError, UnreachableError
 from pipeline.submit.states import read_queue
 
 
@@ -26,6 +27,8 @@ def submit_chain(chain: Chain, request: Request, command: str) -> None:
     """
     submission = plan_submission(chain, request, command)
     if request.config.dry_run:
+        with suppress(NoSlurmError, UnreachableError):  # a dry run is for machines without Slurm, too
+            check_partitions(chain, request)
         print(to_json(submission).decode() if request.config.json else format_script(chain, request, command))
         return
     with ExitStack() as stack:
@@ -110,7 +113,8 @@ def submit_jobs(chain: Chain, request: Request, plan: Submission) -> Submission:
             print(f"submit: {job.name} is job {ids[job.name]}{after}", flush=True)
     if not request.config.json:
         place = chain.jobs[0].makes if chain.folder.suffix == ".slurm" else chain.folder.parent
-        print(f"submit: see `alexnet submit status {place}`; `alexnet submit cancel {place}` takes it down")
+        shown = shlex.quote(str(place))
+        print(f"submit: see `alexnet submit status {shown}`; `alexnet submit cancel {shown}` takes it down")
     return Submission(
         time=plan.time,
         command=plan.command,

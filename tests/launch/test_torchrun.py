@@ -88,7 +88,7 @@ def test_a_step_that_would_make_another_world_is_refused(changes, sentence):
         (["--nproc-per-node"], "--nproc-per-node needs the number of ranks per node"),
         (["--nproc-per-node=0", "train"], "--nproc-per-node must be a positive number, found '0'"),
         (["--nproc-per-node", "two", "train"], "--nproc-per-node must be a positive number, found 'two'"),
-        (["--nnodes", "2", "train"], "found --nnodes 2 train"),
+        (["--nnodes", "2", "train"], "--nnodes is unknown: only --nproc-per-node N may stand before the command"),
         (["--nproc-per-nodes", "2", "train"], "--nproc-per-nodes"),
     ],
 )
@@ -179,7 +179,7 @@ def test_a_second_ctrl_c_ends_it_at_once(shard_set, tmp_path):
         time.sleep(0.3)
     said = process.communicate(timeout=LIMIT_SECONDS)[1]
     assert process.returncode == 130, said
-    assert "interrupted, go on from the newest checkpoint with --resume" in said
+    assert "alexnet train: interrupted, the same command goes on" in said
     assert find_ranks(run) == []
 
 

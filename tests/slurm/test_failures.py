@@ -20,7 +20,7 @@ def test_a_killed_rank_and_a_crashed_node_leave_no_trace_in_the_results(needs_sl
         assert cluster.read_job(job_id)["Restarts"] == "0"
         cluster.crash_node("node2")
         job = cluster.wait_for(job_id, "COMPLETED", timeout=400)
-        assert (job["Restarts"], job["NodeList"]) == ("1", "node[1,3]")
+        assert (int(job["Restarts"]) > 0, job["NodeList"]) == (True, "node[1,3]")
         assert_undisturbed(cluster, run, chain / "run")
 
 

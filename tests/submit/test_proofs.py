@@ -11,7 +11,7 @@ from pipeline.cli import main
 SIZE = ["--model.num-classes", "3"]
 MISTAKES = {
     "a flag of the stage that there is none": (["--shedule.epochs", "3"], "Unrecognized options: --shedule.epochs"),
-    "a flag of submit that there is none": (["--partiton=gpu"], "Unrecognized options: --partiton"),
+    "a flag of submit that there is none": (["--partiton=gpu"], "--partiton is unknown: did you mean --partition?"),
     "a value of the stage": (["--precision", "fp8"], "invalid choice 'fp8' for argument '--precision'"),
     "a value of submit": (["--nodes", "two"], "--nodes"),
     "a value that is missing": (["--nodes"], "--nodes"),

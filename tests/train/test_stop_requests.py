@@ -109,7 +109,7 @@ def test_the_first_ctrl_c_asks_to_stop_and_the_second_stops_at_once(train, tmp_p
     assert list_steps(tmp_path / "asked") == [4]
     accident = send_before_step(3, signal.SIGINT, times=2)
     at_once = train(tmp_path / "at once", processes=1, accident=accident, ends=INTERRUPTED_CODE).stderr
-    assert at_once.endswith("alexnet train: interrupted, go on from the newest checkpoint with --resume\n")
+    assert at_once.endswith("if there is one, with --begin-or-resume\n")
     assert list_steps(tmp_path / "at once") == []
 
 

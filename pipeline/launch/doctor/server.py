@@ -85,7 +85,9 @@ def explain_refusal(shown: str, sentence: str) -> Finding:
     elif "schema" in sentence:
         advice = f"mlflow db upgrade {shown}"
     elif sentence.startswith("No module named"):
-        advice = "install that driver, or name an MLflow server, whose clients need none"
+        advice = (
+            "install that driver, name another as in postgresql+psycopg2://, or name an MLflow server, which needs none"
+        )
     if sentence.startswith("API request"):  # a chain of errors, of which the last says what happened
         sentence = sentence.rsplit(": ", 1)[-1].strip("\"')")
     return ill(SUBJECT, f"{shown}: {sentence}", advice)
