@@ -26,9 +26,13 @@ TAIL_BYTES = 65536
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobStatus:
-    """A job, where it stands, and who says so; `tasks` is empty where only its files are left to tell."""
+    """A job, where it stands, and who says so; `tasks` is empty where only its files are left to tell.
+
+    `makes` is the directory or file that it writes.
+    """
 
     name: str
+    makes: str
     stage: str
     id: str
     state: str
@@ -96,6 +100,7 @@ def describe_job(record: Record, job: SubmittedJob, tasks: Sequence[TaskState]) 
         advice = f"take it down (alexnet submit cancel), then submit otherwise than with `{submission.command}`"
     return JobStatus(
         name=job.name,
+        makes=job.makes,
         stage=job.stage,
         id=job.id,
         state=format_state(tasks) if tasks else "done" if done else "unknown",
@@ -196,13 +201,13 @@ def format_duration(seconds: float) -> str:
 
 def format_status(status: ChainStatus) -> str:
     """The status for people: a table, then what to do."""
-    rows = []
+    rows, has_runs = [], len({job.makes for job in status.jobs if job.stage == "train"}) > 1
     for job in status.jobs:
         codes = dict.fromkeys(task.exit_code for task in job.tasks if task.exit_code)
         restarts = [task.restarts for task in job.tasks if task.restarts]
         rows.append(
             (
-                job.name,
+                f"{job.name} of {Path(job.makes).name}" if has_runs else job.name,
                 job.id,
                 job.state,
                 format_span(job.tasks),

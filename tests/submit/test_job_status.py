@@ -126,3 +126,14 @@ def test_without_slurm_the_files_tell(few_set: ShardSet, tmp_path: Path, capsys)
     assert "what follows is what the files show" in said
     assert said.count("next: ") == 1
     assert "`alexnet submit reproduce paper`, given in /home, goes on from here" in said
+
+
+def test_of_several_runs_each_row_names_its_own(few_set: ShardSet, tmp_path: Path, capsys):
+    for number, name in enumerate(("no-lrn", "one-gpu")):
+        submission = build_submission("2026-01-01T10:00:00+00:00", f"alexnet submit train {name}")
+        run = tmp_path / name
+        add_job(run / "slurm", submission, build_job(str(number), "train", makes=str(run)))
+    main(["submit", "status", str(tmp_path)])
+    said = capsys.readouterr().out
+    assert "train of no-lrn" in said
+    assert "train of one-gpu" in said
