@@ -155,7 +155,7 @@ def test_a_job_that_is_cancelled_while_it_runs_does_not_come_back(
         ),
         ((), "SBATCH_PARTITION=nope", "the cluster has no partition nope: choose one of"),
         (("--nodes=4",), "", "the train job asks for 4 nodes, and partition main gives at most 3: pass fewer --nodes"),
-        (("--partition=short",), "", "asks for 10, and partition short gives at most 00:01:00: pass --time 00:01:00"),
+        (("--partition=short",), "", "asks for 30, and partition short gives at most 00:01:00: pass --time 00:01:00"),
         (
             ("--gpus-per-node=4",),
             "",
