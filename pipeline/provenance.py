@@ -45,7 +45,9 @@ def _git(root: Path, *words: str) -> str:
 
 def read_command(world_size: int) -> str:
     """The command line of this process, as a person would type it again."""
-    launcher = f"torchrun --nproc-per-node {world_size} -m pipeline" if world_size > 1 else "alexnet"
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
+    step = f"srun --nodes {world_size // ranks} --ntasks-per-node 1 " if world_size > ranks else ""
+    launcher = f"{step}alexnet torchrun --nproc-per-node {ranks}" if world_size > 1 else "alexnet"
     return f"{launcher} {shlex.join(sys.argv[1:])}"
 
 

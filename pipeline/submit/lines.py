@@ -62,6 +62,11 @@ def format_gpus(stage: Stage, request: Request) -> list[str]:
         return []
     if count == 0:
         return ["--gres=none"]
+    return list_gpu_options(count, kind, way)
+
+
+def list_gpu_options(count: int, kind: str | None, way: str) -> list[str]:
+    """Words of sbatch for GPUs of each node: how many, of which type, by `gres` or by `gpus-per-node`."""
     amount = f"{kind}:{count}" if kind else str(count)
     return [f"--gres=gpu:{amount}"] if way == "gres" else ["--gres=none", f"--gpus-per-node={amount}"]
 

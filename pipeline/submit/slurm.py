@@ -40,8 +40,15 @@ class UnreachableError(RunError):
     """Slurm does not answer."""
 
 
-def run(words: Sequence[str], environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    words: Sequence[str], environment: Mapping[str, str] | None = None, *, seconds: float = ANSWER_SECONDS
+) -> subprocess.CompletedProcess[str]:
     """Run a command of Slurm.
+
+    Args:
+        words: the command.
+        environment: variables beside those of this process.
+        seconds: to wait for its answer.
 
     Raises:
         NoSlurmError: it is not there.
@@ -53,7 +60,7 @@ def run(words: Sequence[str], environment: Mapping[str, str] | None = None) -> s
             capture_output=True,
             text=True,
             check=False,
-            timeout=ANSWER_SECONDS,
+            timeout=seconds,
             stdin=subprocess.DEVNULL,
             env={**os.environ, **(environment or {})},
         )
@@ -64,7 +71,7 @@ def run(words: Sequence[str], environment: Mapping[str, str] | None = None) -> s
         ) from error
     except subprocess.TimeoutExpired as error:
         raise UnreachableError(
-            f"`{words[0]}` did not answer within {ANSWER_SECONDS:.0f} seconds: try again when `scontrol ping` says UP"
+            f"`{words[0]}` did not answer within {seconds:g} seconds: try again when `scontrol ping` says UP"
         ) from error
     if ended.returncode != 0 and re.search(r"Unable to contact|configuration (file|source)", ended.stderr):
         raise UnreachableError(

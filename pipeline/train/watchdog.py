@@ -113,7 +113,7 @@ class Watchdog:
         return f"{ranks} and {answers}"
 
     def _end(self, culprits: str) -> None:
-        """End this process, and with it the world; the first rank to get here speaks."""
+        """Say why, leave it as this rank's ending, and end this process, and with it the world."""
         sentence = f"nothing moved for {self.timeout:g} s: the ranks wait for {culprits}; ended, go on with --resume"
         print(f"alexnet train: {sentence}", file=sys.stderr, flush=True)
         # The main thread waits in a collective, which no exception can reach; and the disk may be what hangs.

@@ -177,7 +177,7 @@ def test_a_controller_that_does_not_answer_is_given_up_soon(tmp_path: Path, monk
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(slurm, "ANSWER_SECONDS", 0.5)
     (found,) = slurm.look_at_slurm(NOTHING_ASKED)
-    assert (found.status, found.found) == ("ill", "scontrol got no answer within 0.5 s")
+    assert (found.status, found.found) == ("ill", "`scontrol` did not answer within 0.5 seconds")
 
 
 CONFIGURATION = (

@@ -16,7 +16,7 @@ from pipeline.artifacts import ShardSet
 from pipeline.errors import InputError
 from pipeline.launch.demo import demo, describe_result, write_digits
 from pipeline.options import DemoConfig
-from pipeline.provenance import read_commit
+from pipeline.provenance import read_command, read_commit
 from pipeline.report.measured import read_run
 
 ROOT = Path(__file__).parents[2]
@@ -115,3 +115,19 @@ def test_set_up_names_missing_system_packages_in_one_sentence(tmp_path: Path):
         "setup: missing system packages, install them with: "
         "sudo apt-get install -y gcc libc6-dev libjpeg-dev python3-dev zlib1g-dev\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("world_size", "on_this_node", "launcher"),
+    [
+        (1, None, "alexnet"),
+        (4, "4", "alexnet torchrun --nproc-per-node 4"),
+        (4, "2", "srun --nodes 2 --ntasks-per-node 1 alexnet torchrun --nproc-per-node 2"),
+    ],
+)
+def test_the_recorded_command_starts_as_many_ranks_on_as_many_nodes(monkeypatch, world_size, on_this_node, launcher):
+    monkeypatch.setattr(sys, "argv", ["alexnet", "train", "paper"])
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if on_this_node:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", on_this_node)
+    assert read_command(world_size) == f"{launcher} train paper"

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -11,9 +10,11 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from pipeline.errors import RunError
-from pipeline.launch.doctor.finding import Finding, ill, skipped, well
+from pipeline.errors import InputError, RunError
+from pipeline.launch.doctor.finding import Finding, explain, ill, skipped, well
 from pipeline.options import DoctorConfig
+from pipeline.submit import slurm
+from pipeline.submit.lines import list_gpu_options
 
 ANSWER_SECONDS = 15
 """For one question. Clients of a controller that is gone try for longer, and those of a busy one wait."""
@@ -33,11 +34,11 @@ def look_at_slurm(config: DoctorConfig) -> Iterator[Finding]:
     try:
         settings = dict(re.findall(r"^(\w+)\s*= (.*)$", ask("scontrol", "show", "config"), re.MULTILINE))
         nodes = [line.split("|") for line in ask("sinfo", "--noheader", f"--format={NODE_FIELDS}").splitlines()]
-    except RunError as error:
+    except (InputError, RunError) as error:
         if NO_CLUSTER in str(error):
             yield skipped("Slurm", "its commands are installed, but no slurm.conf names a cluster")
             return
-        yield ill("Slurm", str(error), "see `scontrol ping`; jobs can be submitted once the controller answers")
+        yield explain("Slurm", error, Path.cwd())
         return
     yield well("Slurm", f"{settings['SLURM_VERSION']}, cluster {settings['ClusterName']}")
     if "SLURM_JOB_ID" not in os.environ:  # where a job runs, nobody need be allowed to submit another
@@ -50,25 +51,13 @@ def ask(*words: str, environment: Mapping[str, str] | None = None) -> str:
     """What a command of Slurm prints.
 
     Raises:
+        InputError: it is not there.
         RunError: it fails, or does not answer.
     """
-    try:
-        answer = subprocess.run(
-            words,
-            capture_output=True,
-            text=True,
-            timeout=ANSWER_SECONDS,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **(environment or {})},
-        )
-    except subprocess.TimeoutExpired:
-        raise RunError(f"{words[0]} got no answer within {ANSWER_SECONDS} s") from None
-    except OSError as error:
-        raise RunError(str(error)) from error
-    if answer.returncode:
-        raise RunError((answer.stderr.strip().splitlines() or [f"{words[0]} ended with {answer.returncode}"])[-1])
-    return answer.stdout
+    ended = slurm.run(words, environment, seconds=ANSWER_SECONDS)
+    if ended.returncode:
+        raise RunError(slurm.find_message(ended.stderr))
+    return ended.stdout
 
 
 def judge_site(root: Path, *, has_gpus: bool) -> Finding:
@@ -85,26 +74,20 @@ def judge_site(root: Path, *, has_gpus: bool) -> Finding:
         return skipped("site.env", f"no {script} here to try; name the checkout that has it with ALEXNET_HOME")
     site = {name: value for name, value in dotenv_values(path).items() if value} if path.is_file() else {}
     variables = {name: value for name, value in {**site, **os.environ}.items() if name.startswith("SBATCH_")}
-    options = list_gpu_options({**site, **os.environ}) if has_gpus else ["--gres=none"]
+    options = choose_gpu_options({**site, **os.environ}) if has_gpus else ["--gres=none"]
     words = " ".join(["sbatch", *options, "slurm/train.sbatch"])
     where = str(path) if path.is_file() else f"no {path}"
     try:
         ask("sbatch", "--test-only", *options, str(script), environment=variables)
     except RunError as error:
-        sentence = re.sub(r"^\w+: (error: )?", "", str(error))
-        return ill(
-            "site.env", f"{where}; Slurm refuses `{words}`: {sentence}", f"{SITE_ADVICE} (`sinfo` has its parts)"
-        )
+        return ill("site.env", f"{where}; Slurm refuses `{words}`: {error}", f"{SITE_ADVICE} (`sinfo` has its parts)")
     return well("site.env", f"{where}; Slurm takes `{words}`")
 
 
-def list_gpu_options(site: Mapping[str, str]) -> list[str]:
+def choose_gpu_options(site: Mapping[str, str]) -> list[str]:
     """How `alexnet submit` asks for two GPUs of a node; nothing where the script's own words do."""
-    kind = site.get("GPU_TYPE")
-    amount = f"{kind}:2" if kind else "2"
-    if site.get("GPU_REQUEST", "gres") != "gres":
-        return ["--gres=none", f"--gpus-per-node={amount}"]
-    return [f"--gres=gpu:{amount}"] if kind else []
+    kind, way = site.get("GPU_TYPE"), site.get("GPU_REQUEST", "gres")
+    return list_gpu_options(2, kind, way) if kind or way != "gres" else []
 
 
 def describe_partition(name: str, rows: Sequence[Sequence[str]]) -> Finding:
