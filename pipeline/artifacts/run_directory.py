@@ -114,6 +114,11 @@ class RunDirectory:
         return self.path / "lock"
 
     @property
+    def is_free(self) -> bool:
+        """Whether a run may begin here: nothing is there yet, or only a lock and what Slurm jobs left."""
+        return not self.path.exists() or (self.path.is_dir() and not set(self.path.iterdir()) - {self.lock, self.slurm})
+
+    @property
     def slurm(self) -> Path:
         """Directory of what Slurm jobs leave: the submission, logs, and how ranks ended."""
         return self.path / "slurm"

@@ -104,6 +104,19 @@ class ShardSet:
     path: Path
     info: ShardSetInfo
 
+    def check_classes(self, num_outputs: int) -> None:
+        """Refuse a network with another number of outputs than this set has classes.
+
+        Raises:
+            InputError: they differ.
+        """
+        found = len(self.info.classes)
+        check(
+            found == num_outputs,
+            f"{self.path} has {found} classes and the network {num_outputs} outputs: "
+            f"pass --model.num-classes {found} or another --data",
+        )
+
     def read_mean_image(self) -> npt.NDArray[np.float32]:
         """Mean of the training pictures: (side, side, 3) float32, 0-255.
 

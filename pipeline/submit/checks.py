@@ -55,12 +55,7 @@ def check_data(data: Path, config: ExperimentConfig) -> ShardSet:
         InputError: as above, or it is not finished.
     """
     shard_set = read_shard_set(data)
-    found = len(shard_set.info.classes)
-    check(
-        found == config.model.num_classes,
-        f"{data} has {found} classes and the network {config.model.num_classes} outputs: "
-        f"pass --model.num-classes {found} or another --data",
-    )
+    shard_set.check_classes(config.model.num_classes)
     return shard_set
 
 
@@ -77,8 +72,7 @@ def check_run(run: RunDirectory, experiment: str, config: ExperimentConfig, dige
         InputError: as above.
     """
     if not run.config.is_file():
-        free = not run.path.exists() or (run.path.is_dir() and not set(run.path.iterdir()) - {run.lock, run.slurm})
-        check(free, f"--out {run.path} already exists and holds no run: choose another directory")
+        check(run.is_free, f"--out {run.path} already exists and holds no run: choose another directory")
         return
     record = run.read_record()
     differences = find_differences(record.config, config)

@@ -21,20 +21,6 @@ DEAD_NODE_SECONDS = 180.0
 """How long a requeued job waits for the lock of its last life, whose node may have died with it."""
 
 
-def check_classes(shard_set: ShardSet, config: ExperimentConfig) -> None:
-    """Refuse a network whose outputs are not the shard set's classes.
-
-    Raises:
-        InputError: they differ.
-    """
-    found = len(shard_set.info.classes)
-    check(
-        found == config.model.num_classes,
-        f"{shard_set.path} has {found} classes and the network {config.model.num_classes} outputs: "
-        f"pass --model.num-classes {found} or another --data",
-    )
-
-
 def check_shareable(config: ExperimentConfig, runtime: RuntimeConfig) -> None:
     """Refuse what needs all of a layer on one rank, where ranks share layers.
 
@@ -93,7 +79,7 @@ def check_run_directory(run: RunDirectory, wanted: Identity, *, resume: bool) ->
         check(holder is None, f"{holder} is training in --out {run.path}: wait for it, stop it, or choose another")
     elif run.config.is_file():
         raise InputError(f"--out {run.path} already exists: add --resume to go on with it, or choose another directory")
-    elif run.path.exists() and (not run.path.is_dir() or set(run.path.iterdir()) - {run.lock, run.slurm}):
+    elif not run.is_free:
         raise InputError(f"--out {run.path} already exists and holds no run: choose another directory")
 
 

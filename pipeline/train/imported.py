@@ -10,7 +10,7 @@ from pipeline.config import ExperimentConfig
 from pipeline.distributed import World
 from pipeline.errors import check
 from pipeline.options import ImportConfig, RuntimeConfig
-from pipeline.train.admission import check_classes, check_run_directory, record_start
+from pipeline.train.admission import check_run_directory, record_start
 from pipeline.weights import read_weights
 from pipeline.weights.caffe import read_caffe_mean
 
@@ -29,7 +29,7 @@ def import_weights(name: str, config: ExperimentConfig, options: ImportConfig) -
         InputError: weights, mean image, shard set and experiment do not fit each other, or the run directory is taken.
     """
     shard_set = read_shard_set(options.data)
-    check_classes(shard_set, config)
+    shard_set.check_classes(config.model.num_classes)
     run = RunDirectory(options.out)
     identity = Identity(experiment=name, config=config, data_digest=shard_set.info.digest)
     check(not run.config.is_file(), f"--out {run.path} already exists: choose another directory")

@@ -15,7 +15,7 @@ from pipeline.distributed import check_sharing, decide_on_main, join_world, read
 from pipeline.errors import InputError, RunError, StoppedError, check
 from pipeline.options import RuntimeConfig
 from pipeline.tracking import Feed, feed_mlflow
-from pipeline.train.admission import check_classes, check_compiler, check_run_directory, check_shareable, record_start
+from pipeline.train.admission import check_compiler, check_run_directory, check_shareable, record_start
 from pipeline.train.epochs import run_epochs
 from pipeline.train.preemption import hear_stop_requests
 from pipeline.train.trainer import Trainer, build_trainer, warm_up
@@ -40,7 +40,7 @@ def train(name: str, config: ExperimentConfig, runtime: RuntimeConfig) -> None:
     check_compiler(runtime)
     config.batch_size_per_rank(read_world_size() // runtime.towers)
     shard_set = read_shard_set(runtime.data)
-    check_classes(shard_set, config)
+    shard_set.check_classes(config.model.num_classes)
     run = RunDirectory(runtime.out)
     identity = Identity(experiment=name, config=config, data_digest=shard_set.info.digest)
     if read_rank() == 0:
