@@ -35,6 +35,7 @@ fi
 # --- where `alexnet` is: in an environment of this checkout, or in an image
 step_options=(--export=ALL --kill-on-bad-exit=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}")
 inside=()
+export ALEXNET_IMAGE=${CONTAINER_IMAGE:-}
 if [ -z "${CONTAINER_IMAGE:-}" ]; then
   environment=${PYTHON_ENV:-.venv}
   [[ $environment = /* ]] || environment=$PWD/$environment

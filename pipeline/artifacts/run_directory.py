@@ -26,6 +26,13 @@ class Start:
     device: str
     world_size: int
     tools: dict[str, str]
+    time: float
+    """When, in Unix seconds."""
+    hosts: tuple[str, ...]
+    """Names of the nodes, in order of their first rank; a report does not show them."""
+    slurm_job_id: str | None = None
+    image: str | None = None
+    """Container image, as ALEXNET_IMAGE names it."""
 
     def format_commit(self) -> str:
         """The commit in short, and whether the code differed from it."""
@@ -38,8 +45,12 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord:
-    """`config.json` of a run: what was asked for, on which data, every start, and the weights that it began with."""
+    """`config.json` of a run: what was asked for, on which data, every start, and the weights that it began with.
 
+    `id` is the run's alone; a copy of its directory is the same run.
+    """
+
+    id: str
     experiment: str
     status: str
     config: ExperimentConfig
@@ -94,6 +105,11 @@ class RunDirectory:
         return self.path / "journal.jsonl"
 
     @property
+    def dataset(self) -> Path:
+        """A copy of the shard set's `dataset.json`, for where the set is out of reach."""
+        return self.path / "dataset.json"
+
+    @property
     def checkpoints(self) -> Path:
         """Directory of `step-N.pt`."""
         return self.path / "checkpoints"
@@ -107,6 +123,11 @@ class RunDirectory:
     def figures(self) -> Path:
         """Directory of pictures."""
         return self.path / "figures"
+
+    @property
+    def kernels(self) -> Path:
+        """The first layer's kernels as of the newest checkpoint: (kernels, channels, height, width) float32."""
+        return self.figures / "conv1.npy"
 
     @property
     def lock(self) -> Path:

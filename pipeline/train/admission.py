@@ -2,12 +2,15 @@
 
 import os
 import shutil
+import time
+import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 
 import torch
 
-from pipeline.artifacts import RunDirectory, RunRecord, ShardSet, Start, wait_until_free, write_json
+from pipeline.artifacts import RunDirectory, RunRecord, ShardSet, Start, wait_until_free, write_bytes, write_json
 from pipeline.checkpoint import Identity, check_belongs
 from pipeline.config import ExperimentConfig
 from pipeline.distributed import World, pick_device, read_world_size
@@ -91,16 +94,19 @@ def record_start(
     world: World,
     weights: Weights | None,
     *,
+    hosts: Sequence[str],
     status: str | None = None,
 ) -> None:
-    """Write `config.json`, or add a resumed start to it."""
-    start = read_start(world)
+    """Write `config.json` and `dataset.json`, or add a resumed start to the first; `hosts` has a name for each rank."""
+    start = read_start(world, hosts)
     if run.config.is_file():
         check(runtime.resume, f"--out {run.path} was taken by another start a moment ago: choose another directory")
         record = run.read_record()
         write_json(run.config, replace(record, starts=(*record.starts, start)))
         return
+    write_bytes(run.dataset, (shard_set.path / run.dataset.name).read_bytes())
     record = RunRecord(
+        id=uuid.uuid4().hex,
         experiment=wanted.experiment,
         status=status or get_status(wanted.experiment, wanted.config),
         config=wanted.config,
@@ -119,7 +125,7 @@ def record_start(
     write_json(run.config, record)
 
 
-def read_start(world: World) -> Start:
+def read_start(world: World, hosts: Sequence[str]) -> Start:
     """What is known of this process's start."""
     commit = read_commit()
     device = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU"
@@ -131,4 +137,8 @@ def read_start(world: World) -> Start:
         device=device,
         world_size=world.world_size,
         tools=read_tool_versions(),
+        time=time.time(),
+        hosts=tuple(dict.fromkeys(hosts)),
+        slurm_job_id=os.environ.get("SLURM_JOB_ID"),
+        image=os.environ.get("ALEXNET_IMAGE") or None,
     )

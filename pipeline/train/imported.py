@@ -1,5 +1,7 @@
 """`alexnet weights import`: weights that were trained elsewhere become a run of no steps, which can be evaluated."""
 
+import socket
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -38,7 +40,7 @@ def import_weights(name: str, config: ExperimentConfig, options: ImportConfig) -
     mean = _read_mean(options, config, shard_set) if options.mean is not None else None
     runtime = RuntimeConfig(data=options.data, out=options.out, weights=options.file)
     world = World(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
-    record_start(run, identity, runtime, shard_set, world, weights, status="imported")
+    record_start(run, identity, runtime, shard_set, world, weights, hosts=[socket.gethostname()], status="imported")
     if mean is not None:
         write_bytes(run.mean_image, to_npy(mean))
     checkpoint = Checkpoint(

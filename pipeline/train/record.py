@@ -3,7 +3,7 @@
 import io
 from typing import Any
 
-from pipeline.artifacts import record_damage, write_bytes
+from pipeline.artifacts import record_damage, to_npy, write_bytes
 from pipeline.checkpoint import write_checkpoint
 from pipeline.distributed import gather_to_main
 from pipeline.evaluate.topk import ErrorCounts
@@ -65,7 +65,8 @@ def record_stretch(trainer: Trainer, training: str, counts: ErrorCounts | None) 
 
 
 def write_kernels(trainer: Trainer, state: dict[str, Any]) -> None:
-    """Draw the first layer's kernels into the run's figures."""
-    picture = io.BytesIO()
-    draw_kernels(state["conv1.weight"], towers=trainer.config.model.towers).save(picture, "PNG")
+    """Write the first layer's kernels, and draw them, into the run's figures."""
+    kernels, picture = state["conv1.weight"].detach().float().cpu(), io.BytesIO()
+    draw_kernels(kernels, towers=trainer.config.model.towers).save(picture, "PNG")
     write_bytes(trainer.run.figures / "conv1.png", picture.getvalue())
+    write_bytes(trainer.run.kernels, to_npy(kernels.numpy()))

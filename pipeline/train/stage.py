@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,15 @@ import torch
 from pipeline.artifacts import RunDirectory, TakenError, hold, read_shard_set
 from pipeline.checkpoint import Identity, find_checkpoints
 from pipeline.config import ExperimentConfig
-from pipeline.distributed import check_sharing, decide_on_main, join_world, read_rank, read_world_size, wait_for_all
+from pipeline.distributed import (
+    check_sharing,
+    decide_on_main,
+    gather_to_main,
+    join_world,
+    read_rank,
+    read_world_size,
+    wait_for_all,
+)
 from pipeline.errors import InputError, RunError, StoppedError, check
 from pipeline.options import RuntimeConfig
 from pipeline.tracking import Feed, feed_mlflow
@@ -56,10 +65,11 @@ def train(name: str, config: ExperimentConfig, runtime: RuntimeConfig) -> None:
         wait_for_all()  # whatever a rank has to refuse, it has refused before anything is written
         with hear_stop_requests(speaks=world.is_main) as trainer.stop, contextlib.ExitStack() as stack:
             if trainer.has_work:  # a start that trains nothing leaves no trace
+                hosts = gather_to_main(socket.gethostname())
 
                 def begin() -> None:
                     stack.enter_context(claim_run(run, seen=seen))
-                    record_start(run, identity, runtime, shard_set, world, weights)
+                    record_start(run, identity, runtime, shard_set, world, weights, hosts=hosts)
 
                 decide_on_main(begin)
             run_to_end(trainer)

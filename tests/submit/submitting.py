@@ -67,6 +67,7 @@ def write_run(
     config = replace(config, model=replace(config.model, num_classes=len(shard_set.info.classes)), **changes)
     info = shard_set.info
     record = RunRecord(
+        id="0" * 32,
         experiment=experiment,
         status=get_status(experiment, config),
         config=config,
