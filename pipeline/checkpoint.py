@@ -2,14 +2,13 @@
 
 import hashlib
 import io
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from pipeline.artifacts import RunRecord, from_json, to_json, write_bytes
+from pipeline.artifacts import RunRecord, from_json, list_steps, to_json, write_bytes
 from pipeline.config import ExperimentConfig
 from pipeline.errors import check
 from pipeline.experiments import find_differences
@@ -90,8 +89,7 @@ def name_checkpoint(directory: Path, step: int) -> Path:
 
 def find_checkpoints(directory: Path) -> list[Path]:
     """Checkpoints of a directory, oldest first, by step."""
-    steps = {path: re.fullmatch(r"step-(\d+)\.pt", path.name) for path in directory.glob("step-*.pt")}
-    return sorted((path for path, match in steps.items() if match), key=lambda path: int(path.stem.split("-")[1]))
+    return [name_checkpoint(directory, step) for step in list_steps(directory)]
 
 
 def find_sound(directory: Path) -> tuple[Path | None, list[str]]:

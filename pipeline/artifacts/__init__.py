@@ -15,9 +15,13 @@ from pipeline.artifacts.locks import TakenError, find_holder, hold, wait_until_f
 from pipeline.artifacts.run_directory import (
     DamagedImage,
     EvaluationRecord,
+    Neighbour,
+    NeighboursRecord,
+    Query,
     RunDirectory,
     RunRecord,
     Start,
+    list_steps,
     record_damage,
 )
 from pipeline.artifacts.shard_set import (
@@ -54,6 +58,9 @@ __all__ = [
     "ColorComponents",
     "DamagedImage",
     "EvaluationRecord",
+    "Neighbour",
+    "NeighboursRecord",
+    "Query",
     "RunDirectory",
     "RunRecord",
     "ShardInfo",
@@ -70,6 +77,7 @@ __all__ = [
     "hold",
     "leave_ending",
     "list_endings",
+    "list_steps",
     "read_format_version",
     "read_json",
     "read_proved",

@@ -1,5 +1,6 @@
 """A run directory: configuration, journal, checkpoints, predictions, figures."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,9 +121,19 @@ class RunDirectory:
         return self.path / "predictions"
 
     @property
+    def neighbours(self) -> Path:
+        """Directory of the training pictures found nearest to others."""
+        return self.path / "neighbours"
+
+    @property
     def figures(self) -> Path:
         """Directory of pictures."""
         return self.path / "figures"
+
+    @property
+    def system(self) -> Path:
+        """Directory of `NODE.jsonl`, the load of each node."""
+        return self.path / "system"
 
     @property
     def kernels(self) -> Path:
@@ -211,6 +222,51 @@ class EvaluationRecord:
     def top5_error(self) -> float:
         """Share of pictures whose label is not among the five likeliest."""
         return self.num_top5_errors / self.num_images
+
+
+def list_steps(checkpoints: Path) -> list[int]:
+    """Steps of the checkpoints `step-N.pt` in a directory, in order."""
+    names = (re.fullmatch(r"step-(\d+)\.pt", path.name) for path in checkpoints.glob("step-*.pt"))
+    return sorted(int(name[1]) for name in names if name)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Neighbour:
+    """A training picture, and its Euclidean distance from a query."""
+
+    position: int
+    label: int
+    key: str
+    distance: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Query:
+    """A picture of the split, and the training pictures nearest to it: nearest first, of equal ones by position."""
+
+    position: int
+    label: int
+    key: str
+    nearest: tuple[Neighbour, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NeighboursRecord:
+    """`neighbours/SPLIT-step-N.json`: nearest by the activations of the last hidden layer, as in Fig. 4.
+
+    Those of `num_units` units of `layer`, after its nonlinearity; of `num_images` training pictures. `num_skipped` more
+    of them, or of those asked for, could not be decoded.
+    """
+
+    split: Split
+    step: int
+    epoch: int
+    layer: str
+    num_units: int
+    num_images: int
+    num_skipped: int
+    data_digest: str
+    queries: tuple[Query, ...]
 
 
 def record_damage(run: RunDirectory, found: Sequence[Sequence[DamagedImage]]) -> None:

@@ -8,7 +8,6 @@ from pipeline.checkpoint import write_checkpoint
 from pipeline.distributed import gather_to_main
 from pipeline.evaluate.topk import ErrorCounts
 from pipeline.model.kernels import draw_kernels
-from pipeline.tracking import Journal
 from pipeline.train.loop import TrainMetrics
 from pipeline.train.schedule import Rates
 from pipeline.train.trainer import Trainer
@@ -18,7 +17,7 @@ def journal_metrics(trainer: Trainer, metrics: TrainMetrics, rates: Rates) -> No
     """Append a report to the journal."""
     if not trainer.world.is_main:
         return
-    Journal(trainer.run.journal).append(
+    trainer.journal.append(
         step=metrics.step,
         epoch=metrics.step / trainer.steps_per_epoch,
         metrics={
@@ -46,7 +45,7 @@ def record_stretch(trainer: Trainer, training: str, counts: ErrorCounts | None) 
     said = f"train: epoch {epoch:.4g}, step {trainer.step}: {training}"
     if counts is not None:
         num_skipped = len(trainer.val_loader.split) - counts.num_images
-        Journal(trainer.run.journal).append(
+        trainer.journal.append(
             step=trainer.step,
             epoch=epoch,
             metrics={
@@ -59,6 +58,7 @@ def record_stretch(trainer: Trainer, training: str, counts: ErrorCounts | None) 
         said += f", validation top-1 error {counts.top1_error:.2%}, top-5 error {counts.top5_error:.2%}"
         said += f" ({num_skipped:,} damaged left out)" if num_skipped else ""
     write_kernels(trainer, checkpoint.model)
+    trainer.journal.sync()  # a checkpoint is never ahead of it
     path = write_checkpoint(trainer.run.checkpoints, checkpoint, keep=trainer.runtime.keep)
     rates = trainer.compute_rates(trainer.step - 1)
     print(f"{said}, rate {rates.weights:g}, {path.name} written", flush=True)

@@ -18,6 +18,7 @@ from pipeline.model.alexnet import AlexNet, build_alexnet
 from pipeline.model.parallel import ParallelNetwork
 from pipeline.model.precision import AUTOCAST_DTYPES, use_tensor_cores
 from pipeline.options import RuntimeConfig
+from pipeline.tracking import Journal
 from pipeline.train.optimizer import build_optimizer
 from pipeline.train.preemption import StopRequest
 from pipeline.train.schedule import Rates, compute_rates
@@ -45,6 +46,7 @@ class Trainer:
     stepper: Stepper
     train_loader: TrainLoader
     val_loader: EvaluationLoader
+    journal: Journal
     step: int = 0
     evaluations: tuple[tuple[int, float], ...] = ()
     stalled: bool = False
@@ -151,6 +153,8 @@ def build_trainer(
         check_belongs(newest, checkpoint, identity)
         trainer.restore(checkpoint)
         check_draws(trainer.train_loader, trainer.step, checkpoint.draws_digest, str(newest))
+    if world.is_main:
+        trainer.journal.leave_out_known(since=trainer.step)
     own_digest = trainer.train_loader.sampler.compute_digest(trainer.step)
     check_draws(trainer.train_loader, trainer.step, broadcast_from_main(own_digest), "rank 0")
     if world.is_main:
@@ -203,6 +207,7 @@ def assemble(
     return Trainer(
         identity=identity,
         runtime=runtime,
+        journal=Journal(RunDirectory(runtime.out).journal),
         shard_set=shard_set,
         world=world,
         parallel=parallel,

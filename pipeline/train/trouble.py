@@ -7,7 +7,6 @@ from pipeline.checkpoint import find_checkpoints
 from pipeline.distributed import broadcast_from_main, gather_to_main
 from pipeline.errors import RunError
 from pipeline.model.precision import autocast
-from pipeline.tracking import Journal
 from pipeline.train.breakdown import find_break
 from pipeline.train.loop import TrainMetrics
 from pipeline.train.stall import count_patient_steps, format_health, is_at_chance, list_remedies, measure_health
@@ -70,7 +69,7 @@ def watch_for_stall(trainer: Trainer, metrics: TrainMetrics) -> None:
             (images, _), *_ = split_batch(take_again(trainer, metrics.step - 1), trainer.runtime.micro_batch)
             health = measure_health(network, images)
         if trainer.world.is_main:
-            Journal(trainer.run.journal).append(
+            trainer.journal.append(
                 step=metrics.step, epoch=metrics.step / trainer.steps_per_epoch, metrics={"train/stalled": 1.0}
             )
             chance = math.log(trainer.config.model.num_classes)

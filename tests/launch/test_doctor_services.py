@@ -13,8 +13,9 @@ from findings import NOTHING_ASKED, one, write_command
 from pipeline.artifacts import ShardSet
 from pipeline.launch.doctor import slurm
 from pipeline.launch.doctor.reading import look_at_data, look_at_source
-from pipeline.launch.doctor.server import look_at_mlflow, mask
+from pipeline.launch.doctor.server import look_at_mlflow
 from pipeline.options import DoctorConfig
+from pipeline.tracking import mask
 
 # --- shards and pictures
 

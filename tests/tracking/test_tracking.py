@@ -82,13 +82,13 @@ def test_training_and_evaluation_brought_every_point_to_mlflow_once(finished_run
     run = RunDirectory(finished_run)
     uri = f"sqlite:///{finished_run.parent / 'mlflow.db'}"
     (delivery,) = json.loads((finished_run / "mlflow.json").read_text())
-    assert delivery["tracking_uri"] == uri
+    assert delivery["server"] == uri
     assert read_points(uri, delivery["run_id"]) == read_journal_points(run)
 
 
 def test_mlflow_has_configuration_tags_and_pictures(run: RunDirectory):
     delivery = sync_run(run, status="FINISHED")
-    client = MlflowClient(tracking_uri=delivery.tracking_uri)
+    client = MlflowClient(tracking_uri=delivery.server)
     found = client.get_run(delivery.run_id)
     assert found.data.params == {name: str(value) for name, value in flatten(run.read_record().config)}
     assert found.info.status == "FINISHED"
@@ -107,7 +107,7 @@ def test_syncing_again_and_after_new_lines_doubles_nothing(run: RunDirectory):
     Journal(run.journal).append(step=99, epoch=9.0, metrics={"train/loss": 0.4})  # as after a resume
     last = sync_run(run)
     assert last.run_id == first.run_id
-    points = read_points(last.tracking_uri, last.run_id)
+    points = read_points(last.server, last.run_id)
     assert points == read_journal_points(run)
     assert points["train/loss"][99] == [0.5]
 
@@ -120,7 +120,7 @@ def test_the_usual_variable_names_the_server(run: RunDirectory, tmp_path: Path, 
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     here = sync_run(run)
     assert here.run_id != there.run_id
-    assert read_points(elsewhere, there.run_id) == read_points(here.tracking_uri, here.run_id)
+    assert read_points(elsewhere, there.run_id) == read_points(here.server, here.run_id)
 
 
 def test_a_server_that_is_not_there_costs_a_sentence_at_both_ends_and_no_metric(run: RunDirectory, monkeypatch, capsys):
@@ -134,14 +134,14 @@ def test_a_server_that_is_not_there_costs_a_sentence_at_both_ends_and_no_metric(
     assert said.count("\n") == said.count(f"alexnet sync {run.path}") == 2
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     delivery = sync_run(run)
-    assert read_points(delivery.tracking_uri, delivery.run_id)["train/loss"][99] == [0.5]
+    assert read_points(delivery.server, delivery.run_id)["train/loss"][99] == [0.5]
 
 
 def test_a_failed_stage_leaves_a_failed_run(run: RunDirectory):
     with pytest.raises(ZeroDivisionError), feed_mlflow(run):
         raise ZeroDivisionError
     delivery = sync_run(run)
-    assert MlflowClient(tracking_uri=delivery.tracking_uri).get_run(delivery.run_id).info.status == "FAILED"
+    assert MlflowClient(tracking_uri=delivery.server).get_run(delivery.run_id).info.status == "FAILED"
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline.launch.doctor.finding import Finding, explain, ill, quote, skipped, well
 from pipeline.launch.doctor.machine import NETWORK_FILE_SYSTEMS, find_existing, find_file_system
 from pipeline.options import DoctorConfig
+from pipeline.tracking import mask
 
 REQUEST_SECONDS = 5
 SQLITE = "sqlite:///"
@@ -68,11 +69,6 @@ def ask_server(uri: str) -> Finding:
     except Exception as error:  # noqa: BLE001 - MLflow, SQLAlchemy and drivers raise their own, and passwords in them
         return explain_refusal(shown, mask(quote(error).replace(uri, shown)))
     return well(SUBJECT, f"{shown} answers{'' if found else ', without experiments yet'}")
-
-
-def mask(text: str) -> str:
-    """Text without the user, password and query of an address in it, however they are written."""
-    return re.sub(r"\?\S+", "", re.sub(r"(://).*@", r"\1", text))
 
 
 def explain_refusal(shown: str, sentence: str) -> Finding:

@@ -1,0 +1,120 @@
+"""Feeds MLflow while a run is on, from a thread of its own: nothing that MLflow does may hurt the run."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pipeline.artifacts import RunDirectory
+from pipeline.tracking.server import describe_failure, find_database, find_tracking_uri, mask
+from pipeline.tracking.sync import Tracker, is_complete
+
+FEED_INTERVAL_SECONDS = 10.0
+FINAL_WAIT_SECONDS = 60.0
+ANSWER_SECONDS = 10.0
+"""How long a server may take for one answer while the end of a run waits for it."""
+STOP_WAIT_SECONDS = 3.0
+
+
+class Feeder:
+    """Sends a run's news now and then; a failure is one printed sentence, and everything is sent again later."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        """Connect later, for that may fail, too."""
+        self.run = run
+        self.tracker: Tracker | None = None
+        self.is_delivering = True
+        """Whether the last attempt brought everything over."""
+        self.began_at = time.monotonic()
+
+    @property
+    def answered_at(self) -> float:
+        """When the server last answered, or was first asked, on the monotonic clock."""
+        return self.tracker.answered_at if self.tracker else self.began_at
+
+    def feed(self, *, status: str | None = None, warn: bool = True) -> None:
+        """Send what is new; `status` as in `Tracker.send`."""
+        self.began_at = time.monotonic()
+        try:
+            self.tracker = self.tracker or Tracker(self.run)
+            self.tracker.send(status=status)
+            self.is_delivering = True
+        except Exception as error:  # noqa: BLE001 - the tracker may fail in any way it likes; the journal has it all
+            self.tracker, self.is_delivering = None, False
+            if warn:
+                reason = describe_failure(error, find_tracking_uri(self.run))
+                warn_of_gap(self.run, f"did not take the metrics ({reason})")
+
+    def feed_until(self, stop: threading.Event) -> None:
+        """Send every few seconds; one sentence an outage."""
+        self.feed(status="RUNNING")
+        while not stop.wait(FEED_INTERVAL_SECONDS):
+            self.feed(status=None if self.is_delivering else "RUNNING", warn=self.is_delivering)
+
+
+def warn_of_gap(run: RunDirectory, what: str) -> None:
+    """Say that MLflow lacks something, where it is safe, and what to do."""
+    print(
+        f"tracking: MLflow at {mask(find_tracking_uri(run))} {what}; they are safe in {run.journal}, "
+        f"bring them over with `alexnet sync {run.path}`",
+        flush=True,
+    )
+
+
+def sync_or_warn(run: RunDirectory, *, status: str | None = None, warn: bool = True) -> bool:
+    """Bring MLflow to the run directory's content; a failure is one printed sentence. Returns whether it succeeded."""
+    feeder = Feeder(run)
+    feeder.feed(status=status, warn=warn)
+    return feeder.is_delivering
+
+
+@dataclass(slots=True)
+class Feed:
+    """How long the end of a run waits for MLflow."""
+
+    patience_seconds: float = FINAL_WAIT_SECONDS
+
+    def hurry(self) -> None:
+        """Somebody wants this process to end: the next start, or `alexnet sync`, brings the rest over."""
+        self.patience_seconds = STOP_WAIT_SECONDS
+
+
+@contextmanager
+def feed_mlflow(run: RunDirectory) -> Iterator[Feed]:
+    """Bring the journal to MLflow every few seconds from a thread of its own, and once more at the end.
+
+    Training never waits for it. After the last step the process stays while the server answers, but no longer than the
+    feed's patience; for a server that was away already it does not wait.
+    """
+    stop, feeder, handle, status = threading.Event(), Feeder(run), Feed(), "FAILED"
+
+    def work() -> None:
+        feeder.feed_until(stop)
+        feeder.feed(status=status)
+
+    thread = threading.Thread(target=work, name="mlflow-feeder", daemon=True)
+    thread.start()
+    try:
+        yield handle
+        status = "FINISHED" if is_complete(run) else "KILLED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        handle.hurry()
+        raise
+    finally:
+        stop.set()
+        wait_for(thread, feeder, handle.patience_seconds)
+
+
+def wait_for(thread: threading.Thread, feeder: Feeder, patience_seconds: float) -> None:
+    """Wait for the last delivery while the server answers; an sqlite file has no one to wait for but this machine."""
+    began = time.monotonic()
+    is_local = find_database(find_tracking_uri(feeder.run)) is not None
+    while thread.is_alive():
+        thread.join(0.1)
+        waited, silence = time.monotonic() - began, time.monotonic() - feeder.answered_at
+        if waited > patience_seconds or (silence > ANSWER_SECONDS and not is_local):
+            break
+    if thread.is_alive():
+        warn_of_gap(feeder.run, f"has not taken the metrics within {time.monotonic() - began:.0f} s")

@@ -1,0 +1,109 @@
+"""Kept checkpoints as MLflow's logged models, with their errors; the best of those evaluated gets an alias.
+
+Weights stay where they are: a model at MLflow says which file of which run it is, and how it does.
+"""
+
+from typing import Any
+
+from pipeline.artifacts import EvaluationRecord, RunDirectory, RunRecord, list_steps, read_json
+from pipeline.tracking.delivery import Delivery, TrackedModel
+from pipeline.tracking.journal import JournalEntry
+from pipeline.tracking.points import is_of_network
+
+ALIAS = "best"
+DIGEST_CHARACTERS = 8
+ERROR_TAG = "val_center_top1_error"
+EXTERNAL_TAG = "mlflow.model.isExternal"
+
+
+def track_models(
+    client: Any, run: RunDirectory, record: RunRecord, delivery: Delivery, entries: list[JournalEntry]
+) -> None:
+    """Bring MLflow's models to the checkpoints that are kept.
+
+    Args:
+        client: `MlflowClient`.
+        run: the run directory.
+        record: its record.
+        delivery: what MLflow has; changed in place.
+        entries: those of the journal with metrics of networks.
+    """
+    kept = list_steps(run.checkpoints)
+    if not kept:  # a copy that came without its checkpoints says nothing of them
+        return
+    for step in kept:
+        if step not in delivery.models:
+            delivery.models[step] = create_model(client, run, record, delivery.run_id, step)
+        log_errors(client, delivery.run_id, delivery.models[step], [entry for entry in entries if entry.step == step])
+        register_evaluated(client, run, record, delivery.models[step], step)
+    for step in sorted(delivery.models.keys() - set(kept)):
+        if delivery.models[step].version is None:
+            client.delete_logged_model(delivery.models[step].model_id)
+            del delivery.models[step]
+
+
+def create_model(client: Any, run: RunDirectory, record: RunRecord, run_id: str, step: int) -> TrackedModel:
+    """Log a checkpoint as a model that lies elsewhere; one that is there already is taken."""
+    from mlflow.entities import LoggedModelStatus
+
+    name = f"step-{step}"
+    experiment_id = client.get_run(run_id).info.experiment_id
+    found = client.search_logged_models(
+        [experiment_id], filter_string=f"source_run_id = '{run_id}' AND name = '{name}'", max_results=1
+    )
+    if found:
+        return TrackedModel(model_id=found[0].model_id)
+    model = client.create_logged_model(
+        experiment_id,
+        name=name,
+        source_run_id=run_id,
+        tags={"run": run.path.resolve().name, "experiment": record.experiment, "step": str(step), EXTERNAL_TAG: "true"},
+        model_type="checkpoint",
+    )
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    return TrackedModel(model_id=model.model_id)
+
+
+def log_errors(client: Any, run_id: str, model: TrackedModel, entries: list[JournalEntry]) -> None:
+    """Log the metrics of a checkpoint's step with its model, once."""
+    from mlflow.entities import Metric
+
+    new = {
+        key: Metric(key, value, int(entry.time * 1000), entry.step, model_id=model.model_id)
+        for entry in reversed(entries)  # MLflow has the first of two values of a step
+        for key, value in entry.metrics.items()
+        if is_of_network(key) and key not in model.metrics
+    }
+    if new:
+        client.log_batch(run_id, metrics=list(new.values()))
+        model.metrics += new
+
+
+def register_evaluated(client: Any, run: RunDirectory, record: RunRecord, model: TrackedModel, step: int) -> None:
+    """Make an evaluated checkpoint a version of its experiment's registered model, and the best of them `best`.
+
+    A registered model is that of an experiment, modified or not, on one shard set, so that versions can be compared.
+    """
+    path = run.predictions / f"val-center-step-{step}.json"
+    if model.version is not None or not path.is_file():
+        return
+    from mlflow.exceptions import MlflowException
+
+    error = read_json(path, EvaluationRecord).top1_error
+    changed = "" if record.status == "as registered" else f"-{record.status}"
+    name = f"{record.experiment}{changed}-{record.data_digest[:DIGEST_CHARACTERS]}"
+    try:
+        client.get_registered_model(name)
+    except MlflowException:
+        client.create_registered_model(name, description="Evaluated checkpoints; `best` has the lowest error.")
+    version = client.create_model_version(
+        name,
+        source=f"models:/{model.model_id}",
+        model_id=model.model_id,
+        tags={"run": run.path.resolve().name, "step": str(step), ERROR_TAG: repr(error)},
+    )
+    model.version = str(version.version)
+    aliases = client.get_registered_model(name).aliases
+    best = client.get_model_version(name, aliases[ALIAS]) if ALIAS in aliases else None
+    if best is None or error < float(best.tags[ERROR_TAG]):
+        client.set_registered_model_alias(name, ALIAS, model.version)

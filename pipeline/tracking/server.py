@@ -1,0 +1,74 @@
+"""Where MLflow is, and how to talk to it without waiting for long."""
+
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import RunDirectory, temporary_path
+
+SQLITE = "sqlite:///"
+
+
+def find_tracking_uri(run: RunDirectory) -> str:
+    """MLFLOW_TRACKING_URI where it is set, or else an sqlite file beside the run directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or name_database(run.path.resolve().parent / "mlflow.db")
+
+
+def name_database(path: Path) -> str:
+    """Address of an sqlite file; what SQLAlchemy would read otherwise is escaped."""
+    return SQLITE + str(path).replace("%", "%25").replace("?", "%3F")
+
+
+def find_database(uri: str) -> Path | None:
+    """The sqlite file that an address names, if it does."""
+    return Path(uri.removeprefix(SQLITE).replace("%3F", "?").replace("%25", "%")) if uri.startswith(SQLITE) else None
+
+
+def mask(text: str) -> str:
+    """Text without the user, password and query of an address in it, however they are written."""
+    return re.sub(r"\?\S+", "", re.sub(r"(?<!sqlite)(://).*@", r"\1", text))
+
+
+def describe_failure(error: Exception, uri: str) -> str:
+    """First line of what went wrong, without the passwords that MLflow and drivers quote."""
+    lines = mask(str(error).replace(uri, mask(uri))).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def connect(uri: str) -> Any:
+    """An `MlflowClient` that gives up soon; an sqlite file is made if missing.
+
+    Raises:
+        mlflow.exceptions.MlflowException: the address is of no use.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    import mlflow
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # only now, for the import sets it to INFO
+    mlflow.set_tracking_uri(uri)  # a model's version is looked up there, whatever the client says
+    database = find_database(uri)
+    if database is not None:
+        _create_database(database)
+    return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _create_database(path: Path) -> None:
+    """Make an sqlite file with MLflow's tables, whole or not at all: MLflow cannot mend one that was left halfway."""
+    if path.exists() or not path.parent.is_dir():
+        return
+    from mlflow import MlflowClient
+
+    begun = temporary_path(path)
+    MlflowClient(tracking_uri=name_database(begun)).search_experiments(max_results=1)
+    try:
+        os.link(begun, path)
+    except FileExistsError:  # another process was quicker
+        pass
+    except OSError:  # a file system without links
+        begun.rename(path)
+    begun.unlink(missing_ok=True)

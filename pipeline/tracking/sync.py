@@ -1,0 +1,178 @@
+"""Brings MLflow to what a run directory holds, from wherever the last time ended."""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from pipeline.artifacts import RunDirectory, hold
+from pipeline.errors import RunError
+from pipeline.tracking.delivery import Delivery, read_deliveries, write_delivery
+from pipeline.tracking.description import find_or_create_run, log_starts
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.models import track_models
+from pipeline.tracking.points import PointReader
+from pipeline.tracking.server import connect, find_database, find_tracking_uri, mask
+
+FOLDERS = ("figures", "predictions")
+FILES = ("config.json", "dataset.json", "damaged.json")
+
+
+class Tracker:
+    """One run's side at one tracking server. After a failure it is of no more use: make another."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        """Connect, and find the run there, or create it.
+
+        Raises:
+            mlflow.exceptions.MlflowException: the server cannot be reached or refuses.
+        """
+        self.run, self.uri = run, find_tracking_uri(run)
+        self.client = connect(self.uri)
+        self.answered_at = time.monotonic()
+        self.readers: dict[str, PointReader] = {}
+        self.hashes: dict[Path, tuple[tuple[int, int], str]] = {}
+
+    def send(self, *, status: str | None = None) -> Delivery:
+        """Send what is new: points, state, files, models.
+
+        Args:
+            status: MLflow's word for the state of the run (RUNNING, FINISHED, FAILED, KILLED); None ends a run that is
+                complete but was left RUNNING.
+
+        Raises:
+            mlflow.exceptions.MlflowException: the server cannot be reached or refuses.
+            RunError: the run directory cannot be written to.
+        """
+        with claim_sending(self.run):
+            delivery = self._find_delivery()
+            self._send_points(delivery)
+            self._set_status(delivery, status)
+            self._send_files(delivery, whole=status != "RUNNING")
+            self._track_models(delivery)
+        return delivery
+
+    def _find_delivery(self) -> Delivery:
+        from mlflow.exceptions import MlflowException
+
+        server, record = mask(self.uri), self.run.read_record()
+        delivery = read_deliveries(self.run).get(server)
+        if delivery is not None and not self.readers:  # the first time
+            try:
+                found = self.client.get_run(delivery.run_id)
+                delivery = delivery if found.info.lifecycle_stage == "active" else None
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                delivery = None  # a copy of the directory from elsewhere, or the server lost its database
+        if delivery is None:
+            local = find_database(self.uri) is not None
+            delivery = Delivery(server=server, run_id=find_or_create_run(self.client, self.run, record, local=local))
+        if delivery.num_starts != len(record.starts):
+            log_starts(self.client, delivery.run_id, record)
+            delivery.num_starts = len(record.starts)
+        self._note(delivery)
+        return delivery
+
+    def _note(self, delivery: Delivery) -> None:
+        write_delivery(self.run, delivery)
+        self.answered_at = time.monotonic()
+
+    def _send_points(self, delivery: Delivery) -> None:
+        """Whole lines only, and a line's points at once: a batch that is sent again changes nothing at MLflow."""
+        sources = [(self.run.journal, "")]
+        sources += [(path, f"system/{path.stem}/") for path in sorted(self.run.system.glob("*.jsonl"))]
+        for path, prefix in sources:
+            name = str(path.relative_to(self.run.path))
+            reader = self.readers.setdefault(name, PointReader(path, prefix))
+            for points, position in reader.read_batches(delivery.positions.get(name, 0)):
+                if points:
+                    self.client.log_batch(delivery.run_id, metrics=points)
+                delivery.positions[name] = position
+                self._note(delivery)
+
+    def _set_status(self, delivery: Delivery, status: str | None) -> None:
+        if status == "RUNNING":
+            self.client.update_run(delivery.run_id, status)
+        elif status is not None:
+            self.client.set_terminated(delivery.run_id, status)
+        elif is_complete(self.run) and self.client.get_run(delivery.run_id).info.status == "RUNNING":
+            self.client.set_terminated(delivery.run_id, "FINISHED")
+
+    def _send_files(self, delivery: Delivery, *, whole: bool) -> None:
+        for path in list_files(self.run, whole=whole):
+            name = str(path.relative_to(self.run.path))
+            digest = self._compute_hash(path)
+            if delivery.files.get(name) != digest:
+                folder = path.parent.relative_to(self.run.path)
+                self.client.log_artifact(delivery.run_id, str(path), None if folder == Path() else str(folder))
+                delivery.files[name] = digest
+                self._note(delivery)
+
+    def _compute_hash(self, path: Path) -> str:
+        """SHA-256 of a file, computed again only where the file has changed."""
+        stat = path.stat()
+        known = self.hashes.get(path)
+        if known is None or known[0] != (stat.st_size, stat.st_mtime_ns):
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            known = self.hashes[path] = ((stat.st_size, stat.st_mtime_ns), digest)
+        return known[1]
+
+    def _track_models(self, delivery: Delivery) -> None:
+        entries = self.readers[self.run.journal.name].of_networks
+        track_models(self.client, self.run, self.run.read_record(), delivery, entries)
+        self._note(delivery)
+
+
+def list_files(run: RunDirectory, *, whole: bool) -> Iterator[Path]:
+    """Yield what of a run MLflow keeps as artifacts: plain files of its own, never what a link points to.
+
+    Args:
+        run: the run directory.
+        whole: with the journal, which is still growing while the run is on.
+    """
+    names = (*FILES, run.journal.name) if whole else FILES
+    found = [run.path / name for name in names]
+    found += [path for folder in FOLDERS for path in sorted((run.path / folder).glob("*"))]
+    for path in found:
+        if path.is_file() and not path.is_symlink() and not path.parent.is_symlink() and path.name[0] != ".":
+            yield path
+
+
+@contextmanager
+def claim_sending(run: RunDirectory) -> Iterator[None]:
+    """Keep two processes from sending the same run at once; the second one waits.
+
+    Raises:
+        RunError: the directory cannot be written to.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(hold(run.path / "mlflow.lock", wait=True))
+        except OSError as error:
+            raise RunError(
+                f"{run.path} cannot be written to ({error.strerror}), and what MLflow has is noted there: "
+                "copy it to where it can be"
+            ) from error
+        yield
+
+
+def is_complete(run: RunDirectory) -> bool:
+    """Whether the journal holds the last of all scheduled epochs."""
+    trained = Journal(run.journal).read_metric("train/loss")
+    return bool(trained) and trained[-1][0].epoch >= run.read_record().config.schedule.epochs
+
+
+def sync_run(run: RunDirectory, *, status: str | None = None) -> Delivery:
+    """Bring MLflow to the run directory's content: each metric's step once, files and checkpoints as they are.
+
+    Args:
+        run: the run directory.
+        status: as in `Tracker.send`.
+
+    Raises:
+        mlflow.exceptions.MlflowException: the server cannot be reached or refuses.
+    """
+    return Tracker(run).send(status=status)
