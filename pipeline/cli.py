@@ -16,7 +16,7 @@ from pipeline.commands.evaluate import ENSEMBLE, EVALUATE
 from pipeline.commands.experiments import EXPERIMENT_COMMANDS
 from pipeline.commands.launch import BENCH, CONTRAST, DEMO, DOCTOR
 from pipeline.commands.preprocess import PREPROCESS
-from pipeline.commands.report import CURVES, REPORT, SYNC
+from pipeline.commands.report import CURVES, REPORT, RUNS, SYNC
 from pipeline.commands.submit import SUBMIT
 from pipeline.commands.torchrun import TORCHRUN
 from pipeline.commands.train import TRAIN
@@ -58,6 +58,7 @@ COMMANDS: dict[str, Command] = {
         *WEIGHTS,
         *EXPERIMENT_COMMANDS,
         DIFF,
+        RUNS,
         SYNC,
         *SUBMIT,
         DOCTOR,

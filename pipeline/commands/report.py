@@ -1,12 +1,10 @@
-"""`alexnet report`, `alexnet curves` and `alexnet sync`: where the numbers of runs go."""
+"""`alexnet report`, `curves`, `runs` and `sync`: where runs stand, and where their numbers go."""
 
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline.commands.command import Command
 from pipeline.errors import RUN_ERROR_CODE
-from pipeline.options import CurvesConfig, ReportConfig
+from pipeline.options import CurvesConfig, ReportConfig, RunsConfig, SyncConfig
 
 
 def start_report(command: Command, words: list[str]) -> None:
@@ -25,24 +23,34 @@ def start_curves(command: Command, words: list[str]) -> None:
     write_curves(config)
 
 
+def start_runs(command: Command, words: list[str]) -> None:
+    """List runs."""
+    config = command.parse(RunsConfig, words, positional=True)
+    from pipeline.artifacts import to_json
+    from pipeline.report.overview import format_states, list_states
+
+    states = list_states(config)
+    print(to_json(states).decode() if config.json else format_states(states))
+
+
 def start_sync(command: Command, words: list[str]) -> None:
-    """Bring a run's journal to MLflow."""
-
-    @dataclass(frozen=True, kw_only=True)
-    class Arguments:
-        run: Path
-        """Run directory that `alexnet train` wrote."""
-
+    """Bring runs to MLflow."""
+    config = command.parse(SyncConfig, words, positional=True)
     from pipeline.artifacts import RunDirectory
     from pipeline.tracking import sync_or_warn
 
-    run = RunDirectory(command.parse(Arguments, words, positional=True).run)
-    run.read_record()
-    if not sync_or_warn(run):
+    runs = [RunDirectory(path) for path in config.runs]
+    for run in runs:
+        run.read_record()
+    failed = [run for run in runs if not sync_or_warn(run)]
+    for run in runs:
+        if run not in failed:
+            print(f"sync: MLflow has all of {run.path}")
+    if failed:
         sys.exit(RUN_ERROR_CODE)
-    print(f"sync: MLflow has all of {run.journal}")
 
 
 REPORT = Command("report", "runs → a page that sets the paper's numbers beside the measured ones", start_report)
 CURVES = Command("curves", "runs → one metric by epoch, and when each fell below a threshold", start_curves)
-SYNC = Command("sync", "brings a run's journal to MLflow, when the server was away", start_sync)
+RUNS = Command("runs", "where runs stand: state, errors, speed, time left, nodes; needs no server", start_runs)
+SYNC = Command("sync", "brings runs to MLflow, when the server was away or they were elsewhere", start_sync)

@@ -23,6 +23,7 @@ from pipeline.options.preprocess import (
     StatusConfig,
     VerifyConfig,
 )
+from pipeline.options.runs import RunsConfig, SyncConfig
 from pipeline.options.stages import (
     CurvesConfig,
     DemoConfig,
@@ -62,9 +63,11 @@ __all__ = [
     "RepairConfig",
     "ReportConfig",
     "Resize",
+    "RunsConfig",
     "RuntimeConfig",
     "Split",
     "StatusConfig",
+    "SyncConfig",
     "TrainBenchConfig",
     "VerifyConfig",
     "count_cores_per_rank",

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pipeline.artifacts import RunDirectory
+from pipeline.artifacts import RunDirectory, write_bytes
+from pipeline.tracking.journal import Journal
 from pipeline.tracking.server import describe_failure, find_database, find_tracking_uri, mask
 from pipeline.tracking.sync import Tracker, is_complete
 
@@ -33,12 +34,14 @@ class Feeder:
         """When the server last answered, or was first asked, on the monotonic clock."""
         return self.tracker.answered_at if self.tracker else self.began_at
 
-    def feed(self, *, status: str | None = None, warn: bool = True) -> None:
-        """Send what is new; `status` as in `Tracker.send`."""
+    def feed(self, *, status: str | None = None, whole: bool = True, warn: bool = True) -> None:
+        """Send what is new; `status` and `whole` as in `Tracker.send`."""
         self.began_at = time.monotonic()
+        if whole:
+            draw_curves(self.run)
         try:
             self.tracker = self.tracker or Tracker(self.run)
-            self.tracker.send(status=status)
+            self.tracker.send(status=status, whole=whole)
             self.is_delivering = True
         except Exception as error:  # noqa: BLE001 - the tracker may fail in any way it likes; the journal has it all
             self.tracker, self.is_delivering = None, False
@@ -48,9 +51,26 @@ class Feeder:
 
     def feed_until(self, stop: threading.Event) -> None:
         """Send every few seconds; one sentence an outage."""
-        self.feed(status="RUNNING")
+        self.feed(status="RUNNING", whole=False)
         while not stop.wait(FEED_INTERVAL_SECONDS):
-            self.feed(status=None if self.is_delivering else "RUNNING", warn=self.is_delivering)
+            self.feed(status="RUNNING", whole=False, warn=self.is_delivering)
+
+
+def draw_curves(run: RunDirectory) -> None:
+    """Draw the learning curves into the run's figures; a failure is one printed sentence."""
+    entries = Journal(run.journal).read()
+    if not entries:
+        return
+    from pipeline.tracking.curves import draw_learning_curves
+
+    try:
+        record = run.read_record()
+        title = f"Learning curves of {record.experiment}"
+        write_bytes(
+            run.figures / "curves.svg", draw_learning_curves(entries, record.config, name="curves", title=title)
+        )
+    except Exception as error:  # noqa: BLE001 - a picture is never worth a run
+        print(f"tracking: the learning curves of {run.path} could not be drawn ({error})", flush=True)
 
 
 def warn_of_gap(run: RunDirectory, what: str) -> None:

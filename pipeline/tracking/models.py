@@ -9,6 +9,7 @@ from pipeline.artifacts import EvaluationRecord, RunDirectory, RunRecord, list_s
 from pipeline.tracking.delivery import Delivery, TrackedModel
 from pipeline.tracking.journal import JournalEntry
 from pipeline.tracking.points import is_of_network
+from pipeline.tracking.server import as_default
 
 ALIAS = "best"
 DIGEST_CHARACTERS = 8
@@ -96,12 +97,13 @@ def register_evaluated(client: Any, run: RunDirectory, record: RunRecord, model:
         client.get_registered_model(name)
     except MlflowException:
         client.create_registered_model(name, description="Evaluated checkpoints; `best` has the lowest error.")
-    version = client.create_model_version(
-        name,
-        source=f"models:/{model.model_id}",
-        model_id=model.model_id,
-        tags={"run": run.path.resolve().name, "step": str(step), ERROR_TAG: repr(error)},
-    )
+    with as_default(client.tracking_uri):  # where a database looks for the model, whatever the client says
+        version = client.create_model_version(
+            name,
+            source=f"models:/{model.model_id}",
+            model_id=model.model_id,
+            tags={"run": run.path.resolve().name, "step": str(step), ERROR_TAG: repr(error)},
+        )
     model.version = str(version.version)
     aliases = client.get_registered_model(name).aliases
     best = client.get_model_version(name, aliases[ALIAS]) if ALIAS in aliases else None

@@ -3,6 +3,8 @@
 import logging
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +49,28 @@ def connect(uri: str) -> Any:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    import mlflow
+    from mlflow import MlflowClient
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # only now, for the import sets it to INFO
-    mlflow.set_tracking_uri(uri)  # a model's version is looked up there, whatever the client says
     database = find_database(uri)
     if database is not None:
         _create_database(database)
-    return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@contextmanager
+def as_default(uri: str) -> Iterator[None]:
+    """Make a server that of MLflow's calls that take none."""
+    name = "MLFLOW_TRACKING_URI"
+    before = os.environ.get(name)
+    os.environ[name] = uri
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _create_database(path: Path) -> None:

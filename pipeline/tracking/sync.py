@@ -15,7 +15,7 @@ from pipeline.tracking.models import track_models
 from pipeline.tracking.points import PointReader
 from pipeline.tracking.server import connect, find_database, find_tracking_uri, mask
 
-FOLDERS = ("figures", "predictions")
+FOLDERS = ("figures", "predictions", "neighbours")
 FILES = ("config.json", "dataset.json", "damaged.json")
 
 
@@ -34,12 +34,13 @@ class Tracker:
         self.readers: dict[str, PointReader] = {}
         self.hashes: dict[Path, tuple[tuple[int, int], str]] = {}
 
-    def send(self, *, status: str | None = None) -> Delivery:
+    def send(self, *, status: str | None = None, whole: bool = True) -> Delivery:
         """Send what is new: points, state, files, models.
 
         Args:
             status: MLflow's word for the state of the run (RUNNING, FINISHED, FAILED, KILLED); None ends a run that is
                 complete but was left RUNNING.
+            whole: with the journal itself, which would be sent again and again while it grows.
 
         Raises:
             mlflow.exceptions.MlflowException: the server cannot be reached or refuses.
@@ -49,7 +50,7 @@ class Tracker:
             delivery = self._find_delivery()
             self._send_points(delivery)
             self._set_status(delivery, status)
-            self._send_files(delivery, whole=status != "RUNNING")
+            self._send_files(delivery, whole=whole)
             self._track_models(delivery)
         return delivery
 

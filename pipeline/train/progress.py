@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 
 from tqdm import tqdm
 
+from pipeline.durations import format_seconds
 from pipeline.model.communication import CommunicationCounter
 from pipeline.train.loop import TrainMetrics
 from pipeline.train.schedule import Rates
@@ -63,15 +64,3 @@ class Progress:
             f"{metrics.images_per_second:,.0f} images/s, {metrics.data_wait_fraction:.0%} waiting for data, "
             f"{format_seconds(left)} left"
         )
-
-
-def format_seconds(seconds: float) -> str:
-    """A time in its two largest units."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes_rest = divmod(minutes, 60)
-    days, hours_rest = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours_rest} h"
-    if hours:
-        return f"{hours} h {minutes_rest} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -12,7 +12,8 @@ import termios
 import pytest
 
 from pipeline.train.loop import TrainMetrics
-from pipeline.train.progress import Progress, format_seconds
+from pipeline.durations import format_seconds
+from pipeline.train.progress import Progress
 from pipeline.train.schedule import Rates
 
 RATES = Rates(weights=0.0005, biases=0.002, conv1=0.0, head=0.0005)

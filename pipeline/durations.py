@@ -1,0 +1,13 @@
+"""Times for people."""
+
+
+def format_seconds(seconds: float) -> str:
+    """A time in its two largest units."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes_rest = divmod(minutes, 60)
+    days, hours_rest = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours_rest} h"
+    if hours:
+        return f"{hours} h {minutes_rest} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
