@@ -36,7 +36,7 @@ DARK = {
 }
 """What stands for each colour on a dark page."""
 
-THEME = {
+THEME: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": MUTED,
     "axes.facecolor": "none",

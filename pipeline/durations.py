@@ -11,3 +11,9 @@ def format_seconds(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes_rest} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def format_clock(seconds: float) -> str:
+    """A time as hours, minutes and seconds, which sorts as a number does."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

@@ -4,12 +4,14 @@ import dataclasses
 import io
 import multiprocessing
 import sys
+from collections.abc import Iterator
 from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from browser import Browser, start_browser
 from commands import NUM_CLASSES, NUM_TRAIN, NUM_VAL, SMALL_FLAGS, paint_picture, run_command
 
 from pipeline.artifacts import ShardSet, read_shard_set
@@ -130,3 +132,10 @@ def finished_run(shard_set: ShardSet, tmp_path_factory: pytest.TempPathFactory) 
         ended = run_command(*words, processes=2)
         assert ended.returncode == 0, ended.stderr
     return run
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium without a window and with no network but this machine; whoever opens a page finds it as new."""
+    with start_browser() as browser:
+        yield browser

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pipeline import paper
+from pipeline.claims import CLAIMS, Errors
 from pipeline.cli import main
 from pipeline.config import ConvConfig, LinearConfig
 from pipeline.errors import InputError
@@ -209,16 +209,16 @@ def test_constants_of_the_text_hold_for_every_claim(name):
 
 
 def test_every_claim_that_names_an_experiment_names_a_registered_one():
-    named = {name for claim in paper.CLAIMS for name in (claim.experiment, claim.worse_than) if name is not None}
+    named = {name for claim in CLAIMS if claim.measure for name in claim.measure.experiments}
     assert named <= set(EXPERIMENTS)
-    assert len({claim.key for claim in paper.CLAIMS}) == len(paper.CLAIMS)
+    assert len({claim.key for claim in CLAIMS}) == len(CLAIMS)
 
 
 def test_the_claimed_errors_are_those_of_the_tables():
-    claims = {claim.key: claim for claim in paper.CLAIMS}
+    claims = {claim.key: claim for claim in CLAIMS}
     ten, one = claims["lsvrc-2010-ten"], claims["one-cnn-2012"]
-    assert (ten.paper, ten.source) == (paper.Errors(top1=0.375, top5=0.17), paper.Errors(top1=0.374727, top5=0.169987))
-    assert (one.paper, one.source) == (paper.Errors(top1=0.407, top5=0.182), paper.Errors(top1=0.40664, top5=0.1821))
+    assert (ten.paper, ten.source) == (Errors(top1=0.375, top5=0.17), Errors(top1=0.374727, top5=0.169987))
+    assert (one.paper, one.source) == (Errors(top1=0.407, top5=0.182), Errors(top1=0.40664, top5=0.1821))
     no_lrn = claims["no-lrn"]
     assert no_lrn.source is not None
     assert no_lrn.source.top1 == pytest.approx(0.0137, abs=1e-9)

@@ -15,6 +15,7 @@ from pipeline.errors import InputError, check
 
 T = TypeVar("T")
 MAX_QUOTED_CHARACTERS = 60
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -53,8 +54,15 @@ def write_json(path: Path, value: Any) -> None:
 
 def to_json(value: Any) -> bytes:
     """Indented JSON of a dataclass or plain value."""
-    plain = TypeAdapter(type(value)).dump_python(value, mode="json")
+    plain = get_adapter(type(value)).dump_python(value, mode="json")
     return (json.dumps(plain, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def get_adapter(kind: type[T]) -> TypeAdapter[T]:
+    """Pydantic's reader and writer of a type, which takes a while to build."""
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
 def to_npy(array: npt.NDArray[Any]) -> bytes:
@@ -80,7 +88,7 @@ def from_json(text: bytes | str, kind: type[T], origin: Path) -> T:
     Raises:
         InputError: no JSON, or the fields are not exactly those of `kind`.
     """
-    adapter = TypeAdapter(kind)
+    adapter = get_adapter(kind)
     try:
         plain = json.loads(text)
         value = adapter.validate_python(plain)

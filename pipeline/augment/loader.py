@@ -142,15 +142,19 @@ class EvaluationLoader:
         world: World,
         loading: LoadingConfig,
         batch_format: BatchFormat = BatchFormat(),
+        positions: npt.NDArray[np.int64] | None = None,
     ) -> None:
         """Open the split; `batch_size` counts views, so that ten views take no more memory than one.
+
+        Of the split only the pictures at `positions` (N,) are yielded, where these are given.
 
         Raises:
             InputError: crops do not fit the pictures, there is no such split, or the decoder cannot be had.
         """
         check_crops_fit(shard_set, config)
         self.split = shard_set.open_split(split)
-        self._share = select_evaluation(len(self.split), rank=world.rank, world_size=world.world_size)
+        wanted = np.arange(len(self.split)) if positions is None else positions
+        self._share = wanted[select_evaluation(len(wanted), rank=world.rank, world_size=world.world_size)]
         self._config = config
         self._batch_size = max(1, batch_size // (10 if views == "ten" else 1))
         graph = build_graph(shard_set, config, loading, world, batch_format, views=views)

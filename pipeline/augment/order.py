@@ -33,3 +33,13 @@ def select_train_batch(
 def select_evaluation(num_images: int, *, rank: int, world_size: int) -> npt.NDArray[np.int64]:
     """A rank's share of an evaluation: every `world_size`-th position, so that all ranks meet each picture once."""
     return np.arange(rank, num_images, world_size)
+
+
+def spread_positions(num_images: int, count: int) -> npt.NDArray[np.int64]:
+    """Pictures that stand for a split: the middle one of each of `count` equal parts; all where there are no more.
+
+    Returns:
+        (min(count, num_images),) int64 positions, rising.
+    """
+    count = min(count, num_images)
+    return (2 * np.arange(count) + 1) * num_images // max(1, 2 * count)

@@ -12,6 +12,7 @@ from pipeline.options import (
     DoctorConfig,
     LayersBenchConfig,
     PreprocessBenchConfig,
+    SyncBenchConfig,
     TrainBenchConfig,
 )
 
@@ -74,6 +75,14 @@ def start_bench_communication(command: Command, words: list[str]) -> None:
     bench_communication(config)
 
 
+def start_bench_sync(command: Command, words: list[str]) -> None:
+    """Time how a long run gets to MLflow."""
+    config = command.parse(SyncBenchConfig, words)
+    from pipeline.launch.bench_sync import bench_sync
+
+    bench_sync(config)
+
+
 def start_demo(command: Command, words: list[str]) -> None:
     """Run every stage on handwritten digits."""
     config = command.parse(DemoConfig, words)
@@ -104,6 +113,7 @@ BENCH = (
         "bytes that a step sends: plain data parallelism, towers, one weird trick",
         start_bench_communication,
     ),
+    Command("bench sync", "a long run's way to MLflow: seconds and memory", start_bench_sync),
 )
 DEMO = Command("demo", "every stage on handwritten digits, in minutes, without a download", start_demo)
 CONTRAST = Command("contrast", "six recipes on handwritten digits, and which of them leave chance", start_contrast)

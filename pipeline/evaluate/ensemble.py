@@ -1,17 +1,21 @@
 """Several runs as one: their saved probabilities averaged, picture by picture (Table 2)."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from tabulate import tabulate
 
 from pipeline.artifacts import EvaluationRecord, RunDirectory, Split, read_json, write_json
 from pipeline.errors import InputError, check
-from pipeline.evaluate.topk import ErrorCounts
+from pipeline.evaluate.topk import ErrorCounts, mark_errors
 from pipeline.options import EnsembleConfig
+
+Views = Literal["center", "ten"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +35,7 @@ class EnsembleRecord:
     """Exact counts of the averaged probabilities, and the runs that they are from."""
 
     split: Split
-    views: Literal["center", "ten"]
+    views: Views
     data_digest: str
     members: tuple[Member, ...]
     num_images: int
@@ -40,23 +44,67 @@ class EnsembleRecord:
     log_loss: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Predictions:
+    """Saved probabilities (N, classes) of pictures at `positions` (N,) of a shard set, and their labels (N,)."""
+
+    data_digest: str
+    positions: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.floating[Any]]
+
+    def matches(self, other: "Predictions") -> bool:
+        """Whether both are of the same pictures, in the same order."""
+        return (
+            self.data_digest == other.data_digest
+            and np.array_equal(self.positions, other.positions)
+            and np.array_equal(self.labels, other.labels)
+        )
+
+    def mark_errors(self) -> npt.NDArray[np.bool_]:
+        """Top-1 and top-5 errors, (2, N)."""
+        marked: npt.NDArray[np.bool_] = mark_errors(
+            torch.from_numpy(self.probabilities), torch.from_numpy(self.labels)
+        ).numpy()
+        return marked
+
+
+def read_predictions(file: Path, data_digest: str) -> Predictions:
+    """Read the probabilities that an evaluation saved."""
+    with np.load(file) as saved:
+        return Predictions(data_digest=data_digest, **{name: saved[name] for name in saved.files})
+
+
+def average(paths: Sequence[Path], split: Split, views: Views) -> tuple[Predictions, list[EvaluationRecord]]:
+    """The mean probabilities, in float64, of the runs' newest evaluations, and what each one counted.
+
+    Raises:
+        InputError: a run has no such predictions, or they are of other pictures than the first one's.
+    """
+    first, total, evaluations = None, np.zeros(()), list[EvaluationRecord]()
+    for path in paths:
+        file, evaluation = find_predictions(path, split, views)
+        found = read_predictions(file, evaluation.data_digest)
+        first = first or found
+        check(
+            found.matches(first),
+            f"{path} was evaluated on other pictures than {paths[0]}: evaluate all on one shard set",
+        )
+        total = total + found.probabilities.astype(np.float64)
+        evaluations.append(evaluation)
+    assert first is not None
+    return replace(first, probabilities=total / len(paths)), evaluations
+
+
 def combine(config: EnsembleConfig) -> EnsembleRecord:
     """Average the probabilities of the runs' newest evaluations, count errors, and print them beside each run's own.
 
     Raises:
         InputError: a run has no such predictions, or they are of other pictures than the first one's.
     """
-    members, probabilities, reference = list[Member](), 0.0, None
-    for path in config.runs:
-        file, evaluation = find_predictions(path, config.split, config.views)
-        with np.load(file) as saved:
-            pictures = (evaluation.data_digest, saved["positions"], saved["labels"])
-            reference = reference or pictures
-            check(
-                pictures[0] == reference[0] and all(map(np.array_equal, pictures[1:], reference[1:])),
-                f"{path} was evaluated on other pictures than {config.runs[0]}: evaluate all on one shard set",
-            )
-            probabilities = probabilities + saved["probabilities"].astype(np.float64)
+    mean, evaluations = average(config.runs, config.split, config.views)
+    members = []
+    for path, evaluation in zip(config.runs, evaluations, strict=True):
         run = RunDirectory(path).read_record()
         members.append(
             Member(
@@ -68,14 +116,12 @@ def combine(config: EnsembleConfig) -> EnsembleRecord:
                 top5_error=evaluation.top5_error,
             )
         )
-    assert reference is not None
     counts = ErrorCounts()
-    mean = torch.from_numpy(np.asarray(probabilities / len(members)))
-    counts.add_batch(mean, torch.from_numpy(reference[2]))
+    counts.add_batch(torch.from_numpy(mean.probabilities), torch.from_numpy(mean.labels))
     record = EnsembleRecord(
         split=config.split,
         views=config.views,
-        data_digest=reference[0],
+        data_digest=mean.data_digest,
         members=tuple(members),
         num_images=counts.num_images,
         num_top1_errors=counts.num_top1_errors,
@@ -88,7 +134,7 @@ def combine(config: EnsembleConfig) -> EnsembleRecord:
     return record
 
 
-def find_predictions(path: Path, split: Split, views: str) -> tuple[Path, EvaluationRecord]:
+def find_predictions(path: Path, split: Split, views: Views) -> tuple[Path, EvaluationRecord]:
     """The probabilities of a run's newest evaluation, and its counts.
 
     Raises:

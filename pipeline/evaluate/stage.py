@@ -24,9 +24,10 @@ from pipeline.augment.loader import EvaluationLoader
 from pipeline.checkpoint import Checkpoint, find_checkpoints, find_chosen, read_checkpoint
 from pipeline.distributed import World, broadcast_from_main, decide_on_main, gather_to_main, join_world, wait_for_all
 from pipeline.errors import check
+from pipeline.evaluate.features import Extractor, check_queries, save_neighbours
 from pipeline.evaluate.topk import ErrorCounts
 from pipeline.evaluate.views import Prediction, predict
-from pipeline.model.alexnet import build_alexnet
+from pipeline.model.alexnet import AlexNet, build_alexnet
 from pipeline.model.precision import use_tensor_cores
 from pipeline.options import EvaluateConfig
 from pipeline.tracking import Journal, sync_or_warn
@@ -35,8 +36,10 @@ from pipeline.tracking import Journal, sync_or_warn
 def evaluate(config: EvaluateConfig) -> list[EvaluationRecord]:
     """Evaluate a run's newest or best checkpoint for each of `config.views`, and save counts and probabilities.
 
+    Where `config.neighbours` are asked for, they are found and saved, too.
+
     Raises:
-        InputError: no run, no checkpoint, or another shard set than the run was trained on.
+        InputError: no run, no checkpoint, another shard set than the run was trained on, or too few pictures in it.
     """
     run = RunDirectory(config.run)
     trained = run.read_record()
@@ -45,6 +48,7 @@ def evaluate(config: EvaluateConfig) -> list[EvaluationRecord]:
         f"{run.checkpoints} holds no checkpoint yet: let `alexnet train` finish an epoch first",
     )
     shard_set = run.open_data(trained, config.data)
+    check_queries(config, shard_set)
     with join_world(config.device) as world:
         chosen, warnings = decide_on_main(lambda: find_chosen(run.checkpoints, config.checkpoint))
         assert chosen is not None
@@ -69,13 +73,18 @@ def evaluate(config: EvaluateConfig) -> list[EvaluationRecord]:
                     journal_record(run, record, checkpoint)
             if world.is_main:
                 print(f"evaluate: {format_record(records[-1])}, {said} {path}", flush=True)
+        if config.neighbours > 0:
+            gc.collect()
+            save_neighbours(
+                Extractor(config=config, checkpoint=checkpoint, network=network, shard_set=shard_set, world=world)
+            )
         wait_for_all()
     if world.is_main:
         sync_or_warn(run)
     return records
 
 
-def load_network(checkpoint: Checkpoint, world: World) -> nn.Module:
+def load_network(checkpoint: Checkpoint, world: World) -> AlexNet:
     """The network of a checkpoint on this rank's device."""
     config = checkpoint.config
     use_tensor_cores(enabled=config.precision == "tf32")

@@ -11,8 +11,8 @@ from pipeline.errors import RunError
 TOP = (1, 5)
 
 
-def count_errors(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Count the pictures whose label is not the likeliest, and not among the five likeliest.
+def mark_errors(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Mark the pictures whose label is not the likeliest, and not among the five likeliest.
 
     A tie counts against the label, and so does NaN: a network that says nothing gets nothing right.
 
@@ -21,13 +21,18 @@ def count_errors(probabilities: Tensor, labels: Tensor) -> Tensor:
         labels: (N,) int64.
 
     Returns:
-        (2,) int64 counts of top-1 and top-5 errors.
+        (2, N) bool: top-1 and top-5 errors.
     """
     of_label = probabilities.gather(1, labels[:, None])
     beaten = (probabilities < of_label).sum(1)
     rank = probabilities.shape[1] - 1 - beaten
     silent = of_label[:, 0].isnan()
-    return torch.stack([((rank >= top) | silent).sum() for top in TOP])
+    return torch.stack([(rank >= top) | silent for top in TOP])
+
+
+def count_errors(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Count what `mark_errors` marks: (2,) int64."""
+    return mark_errors(probabilities, labels).sum(1)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -5,6 +5,7 @@ from pipeline.options.bench import (
     CommunicationBenchConfig,
     LayersBenchConfig,
     PreprocessBenchConfig,
+    SyncBenchConfig,
     TrainBenchConfig,
 )
 from pipeline.options.contrast import ContrastConfig, RecipeName
@@ -67,6 +68,7 @@ __all__ = [
     "RuntimeConfig",
     "Split",
     "StatusConfig",
+    "SyncBenchConfig",
     "SyncConfig",
     "TrainBenchConfig",
     "VerifyConfig",

@@ -130,3 +130,16 @@ class CommunicationBenchConfig:
                 self.batch_size > 0 and self.batch_size % world_size == 0,
                 f"--batch-size {self.batch_size} does not divide over {world_size} ranks: choose a multiple",
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SyncBenchConfig:
+    """What is timed, and where the numbers go."""
+
+    points: int = 100_000
+    """Points of the run that is brought to MLflow; rounded up to whole steps of six."""
+    out: Path = Path("results/tracking")
+    """Directory for the JSON file."""
+
+    def __post_init__(self) -> None:
+        check(self.points > 0, f"--points must be positive, found {self.points}")

@@ -71,6 +71,9 @@ class EvaluateConfig(LoadingConfig):
     """Views of each picture whose probabilities are averaged: the centre patch, or ten patches."""
     batch_size: int = 256
     """Patches per rank that go through the network at once."""
+    neighbours: int = 0
+    """Pictures, evenly spread over the split, whose six nearest training pictures are looked for (Fig. 4, right); the
+    whole training split then goes through the network once."""
     device: Device = "auto"
     """Where the network runs; auto takes the GPU when there is one."""
 
@@ -78,6 +81,12 @@ class EvaluateConfig(LoadingConfig):
         super(EvaluateConfig, self).__post_init__()
         check(len(self.views) > 0, "--views must name at least one of center, ten")
         check(self.batch_size > 0, f"--batch-size must be positive, found {self.batch_size}")
+        check(self.neighbours >= 0, f"--neighbours must not be negative, found {self.neighbours}")
+        check(
+            self.neighbours == 0 or self.split != "train",
+            "--neighbours looks among the training pictures for those nearest to pictures that were not trained on: "
+            "pass --split val or test",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +115,13 @@ class ReportConfig:
     runs: tuple[Path, ...]
     """Run directories that `alexnet train` and `alexnet evaluate` wrote."""
     out: Path = Path("results")
-    """Directory for report.md and its figures; an earlier report there is replaced."""
+    """Directory for report.md, report.html, figures/ and tables/; an earlier report there is replaced."""
+    tracking_uri: str | None = None
+    """MLflow's tracking server whose runs are read, too, as far as they have ended."""
+    data: Path | None = None
+    """Shard set whose pictures are shown; None takes each run's own, from where training read it."""
+    pictures: bool = True
+    """Show pictures of the data set, as Fig. 4 does; not everyone who reads a report may have a license for them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from tabulate import tabulate
 
-from pipeline.report.figures import MEASURED_COLOR, PAPER_COLOR, SOURCE_COLOR, save_svg
+from pipeline.drawing import GRID, MEASURED_COLOR, MUTED, PAPER_COLOR, SOURCE_COLOR, save_svg, themed
 from pipeline.report.measured import MeasuredRun
 from pipeline.report.page import write_page
 
@@ -20,6 +20,7 @@ LEARNED = 0.5
 MARGIN = 0.1
 """A run whose error is never further below chance than this has not left it."""
 MAX_COLUMNS = 3
+CAPTION = "A panel for each recipe: validation top-1 error by epoch, a thin line a seed, a thick one their mean"
 
 Verdict = Literal["left chance", "learned, then died", "never left chance", "in between", "not finished"]
 RULE = (
@@ -97,7 +98,7 @@ def write_contrast(out: Path, recipes: Sequence[RecipeRuns], *, command: str, th
         [
             "# Which recipe leaves chance",
             about,
-            f"![A panel of curves for each recipe]({out.name}.svg)",
+            f"![{CAPTION}]({out.name}.svg)",
             format_verdicts(recipes),
             f"By the rule: {RULE}",
             "## Every run",
@@ -121,6 +122,7 @@ def compute_mean(recipe: RecipeRuns) -> tuple[list[float], list[float]]:
     return epochs, [float(np.mean([curve[epoch] for curve in curves if epoch in curve])) for epoch in epochs]
 
 
+@themed()
 def draw_contrast(recipes: Sequence[RecipeRuns]) -> bytes:
     """A panel for each recipe: a thin line for each seed, a thick one for their mean, chance as a dashed line. SVG."""
     num_columns = min(MAX_COLUMNS, len(recipes))
@@ -131,9 +133,9 @@ def draw_contrast(recipes: Sequence[RecipeRuns]) -> bytes:
         draw_panel(axes, recipe)
     for axes in list(panels)[len(recipes) :]:
         axes.remove()
-    figure.supxlabel("epochs", fontsize=10)
-    figure.supylabel("validation top-1 error, %", fontsize=10)
-    return save_svg(figure)
+    figure.supxlabel("epochs")
+    figure.supylabel("validation top-1 error, %")
+    return save_svg(figure, name="contrast", title="Which recipe leaves chance", caption=CAPTION)
 
 
 def draw_panel(axes: Axes, recipe: RecipeRuns) -> None:
@@ -145,16 +147,22 @@ def draw_panel(axes: Axes, recipe: RecipeRuns) -> None:
     epochs, means = compute_mean(recipe)
     axes.plot(epochs, [mean * 100 for mean in means], "o-", color=color, linewidth=2, markersize=4)
     chance = find_chance(get_first(recipe)) * 100
-    axes.axhline(chance, color="0.45", linestyle="--", linewidth=1)
+    axes.axhline(chance, color=MUTED, linestyle="--", linewidth=1)
     axes.annotate(
-        f"chance, {chance:.0f} %", (0, chance), (4, 3), ("axes fraction", "data"), "offset points", fontsize=7
+        f"chance, {chance:.0f} %",
+        (0, chance),
+        (4, 3),
+        ("axes fraction", "data"),
+        "offset points",
+        fontsize=7,
+        color=MUTED,
     )
     verdicts = [judge_learning(run) for run in recipe.runs.values()]
     counted = [f"{verdict}: {verdicts.count(verdict)} of {len(verdicts)}" for verdict in dict.fromkeys(verdicts)]
     axes.set_title("\n".join([recipe.name, *counted]), fontsize=9)
     axes.set(xlim=(0, None), ylim=(0, 105))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(color="0.92")
+    axes.grid(color=GRID)
 
 
 def format_errors(run: MeasuredRun) -> str:

@@ -12,16 +12,16 @@ from tabulate import tabulate
 
 from pipeline.artifacts import RunDirectory
 from pipeline.config import ScheduleConfig
+from pipeline.drawing import MUTED, choose_line, save_svg, themed
 from pipeline.errors import check
 from pipeline.options import CurvesConfig
-from pipeline.report.figures import format_label, save_svg
+from pipeline.report.figures.names import format_label
 from pipeline.report.measured import MeasuredRun, read_run
+from pipeline.report.origins import format_origins
 from pipeline.report.page import check_own_page, find_page, write_page
-from pipeline.report.table import format_origins
 from pipeline.tracking import Journal, JournalEntry
+from pipeline.tracking.curves import draw_curve, finish_axes
 
-COLORS = ("#1a1a1a", "#b2182b", "#2166ac", "#1b7837", "#e08214", "#762a83")
-LINE_STYLES = ("-", "--", "-.", ":", "-", "--")  # beside the colours, for who prints in grey
 NAMES = {
     "train/loss": "training loss, nats",
     "train/top1_error": "training top-1 error, %",
@@ -63,6 +63,7 @@ def write_curves(config: CurvesConfig) -> Path:
     check_own_page(find_page(config.out), "curves")
     curves = [read_curve(run, config.metric) for run in config.runs]
     name = get_name(config.metric)
+    caption = f"{name}, by epoch, of {', '.join(format_label(curve.run) for curve in curves)}"
     shown = (
         f"Each point of the figure is the mean of `{config.metric}` over one epoch, each entry of the journal weighted "
         "by its steps, and stands at that epoch's end; an epoch that was not finished is left out."
@@ -75,7 +76,7 @@ def write_curves(config: CurvesConfig) -> Path:
     path = write_page(
         config.out,
         "curves",
-        draw_metric(curves, config.metric, config.threshold),
+        draw_metric(curves, config.metric, config.threshold, name="curves", caption=caption),
         [
             f"# {name[0].upper()}{name[1:].removesuffix(', %')} by epoch",
             shown,
@@ -125,29 +126,28 @@ def find_crossing(points: Sequence[tuple[float, float]], threshold: float) -> Cr
     return Crossing(points[-1][0], found=False, exact=False)
 
 
-def draw_metric(curves: Sequence[Curve], metric: str, threshold: float | None) -> bytes:
+@themed()
+def draw_metric(curves: Sequence[Curve], metric: str, threshold: float | None, *, name: str, caption: str) -> bytes:
     """Every curve against epochs, with a dot and its epoch where it first lies below `threshold`. SVG."""
     scale = get_scale(metric)
-    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    figure = Figure(figsize=(7, 4.4 + 0.18 * len(curves)), layout="constrained")
     axes = figure.subplots()
-    for i, curve in enumerate(curves):
-        color, style = COLORS[i % len(COLORS)], LINE_STYLES[i % len(LINE_STYLES)]
-        epochs, values = zip(*curve.points, strict=True)
-        marker = "o" if len(epochs) == 1 else None  # a line of one point is none
-        label = format_label(curve.run)
-        axes.plot(epochs, [value * scale for value in values], color=color, ls=style, marker=marker, label=label)
+    for number, curve in enumerate(curves):
+        line = choose_line(number)
+        draw_curve(
+            axes, [(epoch, value * scale) for epoch, value in curve.points], label=format_label(curve.run), **line
+        )
         if threshold is not None and (crossing := find_crossing(curve.points, threshold)).exact:
-            axes.plot(crossing.epoch, threshold * scale, "o", color=color, markersize=5)
             place = (crossing.epoch, threshold * scale)
-            axes.annotate(f"{crossing.epoch:.1f}", place, (4, 4), textcoords="offset points", fontsize=9, color=color)
+            axes.plot(*place, "o", color=line["color"], markersize=5)
+            axes.annotate(f"{crossing.epoch:.1f}", place, (4, 4), textcoords="offset points", color=line["color"])
     if threshold is not None:
-        axes.axhline(threshold * scale, color="0.6", linestyle="--", linewidth=1, zorder=0)
+        axes.axhline(threshold * scale, color=MUTED, linestyle="--", linewidth=1, zorder=1)
         place, origin = (0, threshold * scale), ("axes fraction", "data")
-        axes.annotate(format_value(metric, threshold), place, (4, 4), origin, "offset points", fontsize=8)
-    axes.set(xlabel="epochs", ylabel=get_name(metric), xlim=(0, None), ylim=(0, None))
-    axes.grid(color="0.92")
-    figure.legend(loc="outside lower center", fontsize=8, ncols=min(2, len(curves)))
-    return save_svg(figure)
+        axes.annotate(format_value(metric, threshold), place, (4, 4), origin, "offset points", fontsize=8, color=MUTED)
+    finish_axes(axes, ylabel=get_name(metric))
+    figure.legend(loc="outside lower center")
+    return save_svg(figure, name=name, title=f"{get_name(metric)} by epoch", caption=caption)
 
 
 def format_curves(curves: Sequence[Curve], metric: str, threshold: float | None) -> str:

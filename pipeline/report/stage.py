@@ -1,47 +1,86 @@
-"""The report stage: read runs, write `report.md` and its figures."""
+"""The report stage: read runs, write `report.md`, `report.html`, figures and tables."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from pipeline import paper
 from pipeline.artifacts import write_bytes
+from pipeline.errors import check
 from pipeline.options import ReportConfig
-from pipeline.report.figures import draw_claims, draw_curves
-from pipeline.report.measured import find_answer, read_run
+from pipeline.report.document import Picture, Section, Table, escape_markdown
+from pipeline.report.html import render_html
+from pipeline.report.measured import read_run
 from pipeline.report.page import check_own_page, format_mark
-from pipeline.report.table import format_claims, format_origins, format_runs
-
-RULES = (
-    "Errors in percent; lower is better. A row is taken only by a run of the registered experiment, from committed "
-    "code, through all its epochs, on the whole data set. Rows that nobody ran say so; differences between two "
-    "experiments, ensembles and pre-trained nets are not filled in yet, whoever ran them."
-)
+from pipeline.report.sections import TITLE, build_sections
 
 
 def report(config: ReportConfig) -> Path:
-    """Write the report on `config.runs`; no run at all gives a table of claims that nobody has run.
+    """Write the report on `config.runs` and the runs of `config.tracking_uri`; no run at all gives a table of claims.
 
     Returns:
         Path of `report.md`.
 
     Raises:
         InputError: a path is no run directory, or `report.md` is there and is no report.
+        RunError: the tracking server cannot be read.
     """
-    path = config.out / "report.md"
+    path, page = config.out / "report.md", config.out / "report.html"
     check_own_page(path, "report")
-    runs = [read_run(run) for run in config.runs]
-    num_answered = sum(find_answer(claim, runs) is not None for claim in paper.CLAIMS)
-    write_bytes(config.out / "claims.svg", draw_claims(runs))
+    check(path.exists() or not page.exists(), f"{page} exists without a report.md beside it: choose another --out")
+    with TemporaryDirectory() as taken:
+        paths, left_out = list(config.runs), list[str]()
+        if config.tracking_uri is not None:
+            from pipeline.tracking.download import download_runs
+
+            found, left_out = download_runs(config.tracking_uri, Path(taken))
+            paths += found
+        runs = [read_run(run) for run in paths]
+        sections = build_sections(
+            runs, results=config.out, pictures=config.pictures, data=config.data, left_out=left_out
+        )
+    known = list_files(path.read_text()) if path.exists() else set()
+    text = format_markdown(sections)
+    for part in (part for section in sections for part in section.parts):
+        if isinstance(part, Table):
+            part.write(config.out / "tables")
+        elif isinstance(part, Picture):
+            write_bytes(config.out / "figures" / f"{part.name}.svg", part.svg)
+    write_bytes(page, render_html(TITLE, sections).encode())
+    write_bytes(path, text.encode())
+    for name in known - list_files(text):  # those of an earlier report
+        (config.out / name).unlink(missing_ok=True)
+    for sentence in left_out:
+        print(f"report: {sentence}")
+    print(f"report: {len(runs)} runs in {path} and {page}")
+    return path
+
+
+def format_markdown(sections: Sequence[Section]) -> str:
+    """The sections as a page that shows the figures and links the tables beside it."""
     parts = [
         format_mark("report"),
-        "# AlexNet 2012: what the paper says, what the source recorded, what was measured",
-        RULES,
-        f"**{num_answered} of {len(paper.CLAIMS)} rows** are answered by the {len(runs)} runs that follow the table.",
-        "![Every claim as a point](claims.svg)",
-        format_claims(runs),
+        f"# {TITLE}",
+        "The same as a page that sorts and zooms: [report.html](report.html).",
     ]
-    if runs:
-        write_bytes(config.out / "curves.svg", draw_curves(runs))
-        parts += ["## Runs", "![Learning curves](curves.svg)", format_runs(runs), format_origins(runs)]
-    write_bytes(path, ("\n\n".join(part for part in parts if part) + "\n").encode())
-    print(f"report: {len(runs)} runs in {path}")
-    return path
+    for section in sections:
+        parts += [f"## {escape_markdown(section.title)}", *map(format_part, section.parts)]
+    return "\n\n".join(parts) + "\n"
+
+
+def format_part(part: str | Table | Picture) -> str:
+    """One part in Markdown."""
+    if isinstance(part, Picture):
+        caption = escape_markdown(part.caption)
+        return f"![{caption}](figures/{part.name}.svg)\n\n{caption}"
+    if isinstance(part, Table):
+        links = ", ".join(
+            f"[{kind}](tables/{part.name}.{ending})" for kind, ending in (("CSV", "csv"), ("LaTeX", "tex"))
+        )
+        return f"{part.format_markdown()}\n\n{links}"
+    return part
+
+
+def list_files(text: str) -> set[str]:
+    """Figures and tables that a report shows, by their paths from it."""
+    return set(re.findall(r"\]\(((?:figures|tables)/[\w-]+\.(?:svg|csv|tex))\)", text))

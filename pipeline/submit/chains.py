@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline import paper
 from pipeline.artifacts import RunDirectory, ShardSet, Split
+from pipeline.claims import find_splits
 from pipeline.config import ExperimentConfig
 from pipeline.errors import check
 from pipeline.experiments import EXPERIMENTS, Experiment, get_experiment
@@ -124,8 +125,7 @@ class ChainBuilder:
 
 def find_split(experiment: str, splits: Iterable[Split]) -> Split:
     """The split on which the paper states the error that an experiment is for, where it is one of `splits`; or val."""
-    claimed = {claim.split for claim in paper.CLAIMS if claim.experiment == experiment} & set(splits)
-    return "test" if "test" in claimed else "val"
+    return "test" if "test" in find_splits(experiment) & set(splits) else "val"
 
 
 def choose_ablations(only: Sequence[str], shard_set: ShardSet) -> tuple[list[str], list[str]]:

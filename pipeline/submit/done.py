@@ -41,9 +41,10 @@ def is_trained(run: RunDirectory, *, max_steps: int | None = None) -> bool:
 
 
 def is_evaluated(run: RunDirectory, wanted: EvaluateConfig) -> bool:
-    """Whether a run's newest checkpoint has been measured on a split in all views that are asked for."""
+    """Whether a run's newest checkpoint has been measured on a split in all views, and its neighbours, as asked for."""
     step = find_newest_step(run)
     files = [run.predictions / f"{wanted.split}-{views}-step-{step}.json" for views in wanted.views]
+    files += [run.neighbours / f"{wanted.split}-step-{step}.json"] * (wanted.neighbours > 0)
     return wanted.checkpoint == "last" and all(file.is_file() for file in files)
 
 

@@ -4,6 +4,7 @@ from pipeline.tracking.feeder import Feed, feed_mlflow, sync_or_warn
 from pipeline.tracking.journal import Journal, JournalEntry
 from pipeline.tracking.server import find_tracking_uri, mask
 from pipeline.tracking.sync import is_complete, sync_run
+from pipeline.tracking.system import watch_machine
 
 __all__ = [
     "Feed",
@@ -15,4 +16,5 @@ __all__ = [
     "mask",
     "sync_or_warn",
     "sync_run",
+    "watch_machine",
 ]

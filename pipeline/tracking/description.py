@@ -23,11 +23,12 @@ def find_or_create_run(client: Any, run: RunDirectory, record: RunRecord, *, loc
     """
     experiment_id = find_or_create_experiment(client, run, record.experiment, local=local)
     found = client.search_runs([experiment_id], filter_string=f"tags.`{ID_TAG}` = '{record.id}'", max_results=1)
-    if found:
-        return str(found[0].info.run_id)
-    tags = {ID_TAG: record.id, "mlflow.note.content": get_experiment(record.experiment).claim}
-    run_id = str(client.create_run(experiment_id, run_name=run.path.resolve().name, tags=tags).info.run_id)
-    log_configuration(client, run_id, run, record)
+    if not found:
+        tags = {ID_TAG: record.id, "mlflow.note.content": get_experiment(record.experiment).claim}
+        began = int(record.starts[0].time * 1000)
+        found = [client.create_run(experiment_id, began, tags, run_name=run.path.resolve().name)]
+    run_id = str(found[0].info.run_id)
+    log_configuration(client, run_id, run, record)  # also of one that was found: whoever made it may have died of it
     return run_id
 
 
@@ -100,7 +101,8 @@ def log_starts(client: Any, run_id: str, record: RunRecord) -> None:
         "machine": newest.machine,
         "device": newest.device,
         "world_size": str(newest.world_size),
-        "mlflow.source.name": newest.command,
+        "command": newest.command,
+        "mlflow.source.name": f"alexnet train {record.experiment}",  # its page shows what follows the last stroke
         "mlflow.source.git.commit": newest.commit,
     }
     for number, start in enumerate(record.starts):

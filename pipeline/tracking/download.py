@@ -1,6 +1,5 @@
 """Runs back from a tracking server: directories like those that `alexnet train` writes, without checkpoints."""
 
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -11,11 +10,9 @@ from pipeline.artifacts import RunDirectory
 from pipeline.errors import RunError
 from pipeline.tracking.description import ID_TAG
 from pipeline.tracking.server import connect, describe_failure, mask
-from pipeline.tracking.sync import FILES, FOLDERS
+from pipeline.tracking.sync import FILES, FOLDERS, NAME
 
 PAGE = 1000
-NAME = re.compile(r"[\w-][\w.-]*")
-"""File names that are taken from a server, and what of a run's name becomes that of a directory."""
 
 
 def download_runs(uri: str, folder: Path) -> tuple[list[Path], list[str]]:

@@ -32,13 +32,11 @@ class Feeder:
     @property
     def answered_at(self) -> float:
         """When the server last answered, or was first asked, on the monotonic clock."""
-        return self.tracker.answered_at if self.tracker else self.began_at
+        return max(self.began_at, self.tracker.answered_at if self.tracker else 0.0)
 
     def feed(self, *, status: str | None = None, whole: bool = True, warn: bool = True) -> None:
         """Send what is new; `status` and `whole` as in `Tracker.send`."""
         self.began_at = time.monotonic()
-        if whole:
-            draw_curves(self.run)
         try:
             self.tracker = self.tracker or Tracker(self.run)
             self.tracker.send(status=status, whole=whole)
@@ -58,13 +56,12 @@ class Feeder:
 
 def draw_curves(run: RunDirectory) -> None:
     """Draw the learning curves into the run's figures; a failure is one printed sentence."""
-    entries = Journal(run.journal).read()
-    if not entries:
-        return
-    from pipeline.tracking.curves import draw_learning_curves
-
     try:
-        record = run.read_record()
+        entries, record = Journal(run.journal).read(), run.read_record()
+        if not entries:
+            return
+        from pipeline.tracking.curves import draw_learning_curves
+
         title = f"Learning curves of {record.experiment}"
         write_bytes(
             run.figures / "curves.svg", draw_learning_curves(entries, record.config, name="curves", title=title)
@@ -84,6 +81,7 @@ def warn_of_gap(run: RunDirectory, what: str) -> None:
 
 def sync_or_warn(run: RunDirectory, *, status: str | None = None, warn: bool = True) -> bool:
     """Bring MLflow to the run directory's content; a failure is one printed sentence. Returns whether it succeeded."""
+    draw_curves(run)
     feeder = Feeder(run)
     feeder.feed(status=status, warn=warn)
     return feeder.is_delivering
@@ -123,6 +121,10 @@ def feed_mlflow(run: RunDirectory) -> Iterator[Feed]:
         handle.hurry()
         raise
     finally:
+        # Not in the thread: an end of the process while matplotlib's C++ runs there would be an abort, whatever the
+        # exit code. For somebody in a hurry, the next start draws.
+        if handle.patience_seconds > STOP_WAIT_SECONDS:
+            draw_curves(run)
         stop.set()
         wait_for(thread, feeder, handle.patience_seconds)
 

@@ -45,7 +45,7 @@ def track_models(
 
 def create_model(client: Any, run: RunDirectory, record: RunRecord, run_id: str, step: int) -> TrackedModel:
     """Log a checkpoint as a model that lies elsewhere; one that is there already is taken."""
-    from mlflow.entities import LoggedModelStatus
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     name = f"step-{step}"
     experiment_id = client.get_run(run_id).info.experiment_id
@@ -62,6 +62,7 @@ def create_model(client: Any, run: RunDirectory, record: RunRecord, run_id: str,
         model_type="checkpoint",
     )
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step)])
     return TrackedModel(model_id=model.model_id)
 
 
@@ -88,24 +89,36 @@ def register_evaluated(client: Any, run: RunDirectory, record: RunRecord, model:
     path = run.predictions / f"val-center-step-{step}.json"
     if model.version is not None or not path.is_file():
         return
-    from mlflow.exceptions import MlflowException
-
-    error = read_json(path, EvaluationRecord).top1_error
-    changed = "" if record.status == "as registered" else f"-{record.status}"
-    name = f"{record.experiment}{changed}-{record.data_digest[:DIGEST_CHARACTERS]}"
-    try:
-        client.get_registered_model(name)
-    except MlflowException:
-        client.create_registered_model(name, description="Evaluated checkpoints; `best` has the lowest error.")
-    with as_default(client.tracking_uri):  # where a database looks for the model, whatever the client says
-        version = client.create_model_version(
-            name,
-            source=f"models:/{model.model_id}",
-            model_id=model.model_id,
-            tags={"run": run.path.resolve().name, "step": str(step), ERROR_TAG: repr(error)},
-        )
-    model.version = str(version.version)
+    error, name = read_json(path, EvaluationRecord).top1_error, name_registered_model(record)
+    version = find_or_create_version(client, name, run, model, step, error)
     aliases = client.get_registered_model(name).aliases
     best = client.get_model_version(name, aliases[ALIAS]) if ALIAS in aliases else None
     if best is None or error < float(best.tags[ERROR_TAG]):
-        client.set_registered_model_alias(name, ALIAS, model.version)
+        client.set_registered_model_alias(name, ALIAS, version)
+    model.version = version
+
+
+def name_registered_model(record: RunRecord) -> str:
+    """Name of the registered model that checkpoints of a run are versions of."""
+    changed = "" if record.status == "as registered" else f"-{record.status}"
+    return f"{record.experiment}{changed}-{record.data_digest[:DIGEST_CHARACTERS]}"
+
+
+def find_or_create_version(
+    client: Any, name: str, run: RunDirectory, model: TrackedModel, step: int, error: float
+) -> str:
+    """Number of a model's version of a registered model, which is made if missing."""
+    from mlflow.exceptions import MlflowException
+
+    source = f"models:/{model.model_id}"
+    try:
+        client.create_registered_model(name, description="Evaluated checkpoints; `best` has the lowest error.")
+    except MlflowException as exists:
+        if exists.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    found = client.search_model_versions(f"name = '{name}' AND source_path = '{source}'", max_results=1)
+    if found:
+        return str(found[0].version)
+    tags = {"run": run.path.resolve().name, "step": str(step), ERROR_TAG: repr(error)}
+    with as_default(client.tracking_uri):  # where a database looks for the model, whatever the client says
+        return str(client.create_model_version(name, source=source, model_id=model.model_id, tags=tags).version)

@@ -23,24 +23,27 @@ class PointReader:
 
         Args:
             path: of the journal.
-            prefix: of every metric's name at MLflow.
+            prefix: of every metric's name at MLflow; there is one for all but the training's own.
         """
         self.journal, self.prefix = Journal(path), prefix
         self.position = 0
         self.seen: defaultdict[str, set[int]] = defaultdict(set)
         self.of_networks: list[JournalEntry] = []
+        self.newest: float | None = None
+        """Time of the newest entry."""
 
     def read_batches(self, position: int) -> Iterator[tuple[list[Any], int]]:
         """Yield the new points, at most MLflow's limit at once, each time with the file's position after them.
 
-        `epoch` goes beside every metric. MLflow would keep both values of a step that occurs twice: it gets the first.
+        `epoch` goes beside every metric of the training; nodes know of none. MLflow would keep both values of a step
+        that occurs twice: it gets the first.
 
         Args:
             position: bytes of the file that have arrived.
         """
         batch: list[Any] = []
         for entry, end in self.journal.read_from(self.position):
-            points = self._list_new(entry)
+            points, self.newest = self._list_new(entry), entry.time
             if any(map(is_of_network, entry.metrics)):
                 self.of_networks.append(entry)
             if end > position:
@@ -55,8 +58,8 @@ class PointReader:
     def _list_new(self, entry: JournalEntry) -> list[Any]:
         from mlflow.entities import Metric
 
-        points = []
-        for key, value in ({"epoch": entry.epoch} | entry.metrics).items():
+        points, beside = [], {} if self.prefix else {"epoch": entry.epoch}
+        for key, value in (beside | entry.metrics).items():
             name = self.prefix + key
             if entry.step not in self.seen[name]:
                 self.seen[name].add(entry.step)

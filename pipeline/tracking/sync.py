@@ -1,6 +1,9 @@
 """Brings MLflow to what a run directory holds, from wherever the last time ended."""
 
+import errno
 import hashlib
+import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +20,8 @@ from pipeline.tracking.server import connect, find_database, find_tracking_uri, 
 
 FOLDERS = ("figures", "predictions", "neighbours")
 FILES = ("config.json", "dataset.json", "damaged.json")
+NAME = re.compile(r"[\w-][\w.-]*")
+"""Names of files that go to a server and come back: MLflow's client puts them into addresses as they are."""
 
 
 class Tracker:
@@ -83,10 +88,12 @@ class Tracker:
     def _send_points(self, delivery: Delivery) -> None:
         """Whole lines only, and a line's points at once: a batch that is sent again changes nothing at MLflow."""
         sources = [(self.run.journal, "")]
-        sources += [(path, f"system/{path.stem}/") for path in sorted(self.run.system.glob("*.jsonl"))]
+        loads = [path for path in sorted(self.run.system.glob("*.jsonl")) if not is_linked(self.run, path)]
+        sources += [(path, f"system/{path.stem}/") for path in loads]
         for path, prefix in sources:
             name = str(path.relative_to(self.run.path))
             reader = self.readers.setdefault(name, PointReader(path, prefix))
+            reader.journal.sync()  # or a power cut could take lines that MLflow has, and others would take their place
             for points, position in reader.read_batches(delivery.positions.get(name, 0)):
                 if points:
                     self.client.log_batch(delivery.run_id, metrics=points)
@@ -94,12 +101,13 @@ class Tracker:
                 self._note(delivery)
 
     def _set_status(self, delivery: Delivery, status: str | None) -> None:
+        if status is None and is_complete(self.run):
+            status = "FINISHED" if self.client.get_run(delivery.run_id).info.status == "RUNNING" else None
         if status == "RUNNING":
             self.client.update_run(delivery.run_id, status)
         elif status is not None:
-            self.client.set_terminated(delivery.run_id, status)
-        elif is_complete(self.run) and self.client.get_run(delivery.run_id).info.status == "RUNNING":
-            self.client.set_terminated(delivery.run_id, "FINISHED")
+            ended = self.readers[self.run.journal.name].newest
+            self.client.set_terminated(delivery.run_id, status, ended and int(ended * 1000))
 
     def _send_files(self, delivery: Delivery, *, whole: bool) -> None:
         for path in list_files(self.run, whole=whole):
@@ -128,7 +136,7 @@ class Tracker:
 
 
 def list_files(run: RunDirectory, *, whole: bool) -> Iterator[Path]:
-    """Yield what of a run MLflow keeps as artifacts: plain files of its own, never what a link points to.
+    """Yield what of a run MLflow keeps as artifacts: files with plain names, never what a link points to.
 
     Args:
         run: the run directory.
@@ -138,8 +146,13 @@ def list_files(run: RunDirectory, *, whole: bool) -> Iterator[Path]:
     found = [run.path / name for name in names]
     found += [path for folder in FOLDERS for path in sorted((run.path / folder).glob("*"))]
     for path in found:
-        if path.is_file() and not path.is_symlink() and not path.parent.is_symlink() and path.name[0] != ".":
+        if path.is_file() and NAME.fullmatch(path.name) and not is_linked(run, path):
             yield path
+
+
+def is_linked(run: RunDirectory, path: Path) -> bool:
+    """Whether a file of a run, or its folder within the run, is a link to somewhere else."""
+    return path.is_symlink() or (path.parent != run.path and path.parent.is_symlink())
 
 
 @contextmanager
@@ -152,6 +165,8 @@ def claim_sending(run: RunDirectory) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             stack.enter_context(hold(run.path / "mlflow.lock", wait=True))
+            if not os.access(run.path, os.W_OK, effective_ids=True):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as error:
             raise RunError(
                 f"{run.path} cannot be written to ({error.strerror}), and what MLflow has is noted there: "

@@ -23,7 +23,7 @@ from pipeline.distributed import (
 )
 from pipeline.errors import InputError, RunError, StoppedError, check
 from pipeline.options import RuntimeConfig
-from pipeline.tracking import Feed, feed_mlflow
+from pipeline.tracking import Feed, feed_mlflow, watch_machine
 from pipeline.train.admission import check_compiler, check_run_directory, check_shareable, record_start
 from pipeline.train.epochs import run_epochs
 from pipeline.train.preemption import hear_stop_requests
@@ -81,7 +81,7 @@ def train(name: str, config: ExperimentConfig, runtime: RuntimeConfig) -> None:
 
 
 def run_to_end(trainer: Trainer) -> None:
-    """Train as far as it goes, with MLflow fed and the ranks watched; returns on all ranks together.
+    """Train as far as it goes, with MLflow fed, nodes and ranks watched; returns on all ranks together.
 
     Raises:
         RunError: the loss is no longer finite, or a device's memory is full.
@@ -89,6 +89,7 @@ def run_to_end(trainer: Trainer) -> None:
     world = trainer.world
     with (
         feed_mlflow(trainer.run) if world.is_main else contextlib.nullcontext(Feed()) as feed,
+        watch_machine(trainer.run, node=socket.gethostname()) if world.local_rank == 0 else contextlib.nullcontext(),
         watch(world, timeout_seconds=trainer.runtime.timeout) as trainer.note,
     ):
         try:

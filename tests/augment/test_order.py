@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.augment.order import permute_epoch, select_evaluation, select_train_batch
+from pipeline.augment.order import permute_epoch, select_evaluation, select_train_batch, spread_positions
 
 
 def test_an_epoch_meets_each_picture_once_in_an_order_of_its_own():
@@ -37,3 +37,18 @@ def test_evaluation_shares_meet_each_picture_exactly_once(num_images, world_size
     shares = [select_evaluation(num_images, rank=rank, world_size=world_size) for rank in range(world_size)]
     assert [len(share) for share in shares] == sizes
     assert sorted(np.concatenate(shares).tolist()) == list(range(num_images))
+
+
+@pytest.mark.parametrize(
+    ("num_images", "count", "positions"),
+    [
+        (10, 5, [1, 3, 5, 7, 9]),
+        (14, 8, [0, 2, 4, 6, 7, 9, 11, 13]),
+        (7, 1, [3]),
+        (3, 3, [0, 1, 2]),
+        (2, 8, [0, 1]),
+        (4, 0, []),
+    ],
+)
+def test_pictures_that_stand_for_a_split_are_the_middle_ones_of_its_parts(num_images, count, positions):
+    assert spread_positions(num_images, count).tolist() == positions

@@ -45,7 +45,7 @@ def test_a_run_comes_back_with_the_same_bytes(run: RunDirectory, folder: Path):
 def test_what_others_have_logged_is_left_where_it_is(run: RunDirectory, folder: Path, tmp_path: Path):
     delivery = sync_run(run)
     client = MlflowClient(tracking_uri=delivery.server)
-    stranger = client.create_run(client.create_experiment("of somebody else"))
+    stranger = client.create_run(client.create_experiment("of somebody else", (tmp_path / "others").as_uri()))
     (tmp_path / "config.json").write_text("{}")
     client.log_artifact(stranger.info.run_id, str(tmp_path / "config.json"))
     client.log_artifact(delivery.run_id, str(tmp_path / "config.json"), "elsewhere")

@@ -12,7 +12,7 @@ from ranks import run_ranks
 from pipeline.artifacts import EvaluationRecord, ShardSet, read_json, read_shard_set
 from pipeline.augment.order import permute_epoch
 from pipeline.report.measured import read_run
-from pipeline.report.table import format_origins
+from pipeline.report.origins import format_origins
 from pipeline.tracking import Journal
 
 pytestmark = pytest.mark.distributed

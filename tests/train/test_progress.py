@@ -11,8 +11,8 @@ import termios
 
 import pytest
 
-from pipeline.train.loop import TrainMetrics
 from pipeline.durations import format_seconds
+from pipeline.train.loop import TrainMetrics
 from pipeline.train.progress import Progress
 from pipeline.train.schedule import Rates
 

@@ -25,8 +25,9 @@ from pipeline.errors import InputError
 from pipeline.evaluate.stage import evaluate
 from pipeline.experiments import EXPERIMENTS
 from pipeline.model.alexnet import build_alexnet
-from pipeline.options import EvaluateConfig, ImportConfig
-from pipeline.report.measured import find_answer, read_run
+from pipeline.options import EvaluateConfig, ImportConfig, PackingConfig
+from pipeline.report.answers import list_answers
+from pipeline.report.measured import read_run
 from pipeline.train.admission import check_run_directory
 from pipeline.train.imported import import_weights
 from pipeline.weights import read_weights
@@ -57,9 +58,7 @@ def test_an_imported_run_holds_the_files_weights_and_says_what_it_is(imported, c
 
 
 def test_no_claim_is_answered_by_an_imported_run(shard_set, caffe_files, tmp_path):
-    claim = next(claim for claim in paper.CLAIMS if claim.dataset and claim.split == "val" and not claim.worse_than)
-    config = EXPERIMENTS[claim.experiment].config
-    sizes = paper.NUM_IMAGES[claim.dataset]
+    config, sizes = EXPERIMENTS["source-2012"].config, paper.NUM_IMAGES["ILSVRC-2012"]
     import_weights("caffe", CAFFE, ImportConfig(**caffe_files, data=shard_set.path, out=tmp_path / "run"))
     run = RunDirectory(tmp_path / "run")
     record = run.read_record()
@@ -67,33 +66,41 @@ def test_no_claim_is_answered_by_an_imported_run(shard_set, caffe_files, tmp_pat
         run.config,
         dataclasses.replace(
             record,
-            experiment=claim.experiment,
+            experiment="source-2012",
             config=config,
             data_complete=True,
             num_train_images=sizes["train"],
             num_val_images=sizes["val"],
             status="as registered",
+            data_packing=PackingConfig(),
             starts=tuple(dataclasses.replace(start, dirty=False) for start in record.starts),
+            weights=None,
         ),
     )
     found = EvaluationRecord(
-        split=claim.split,
-        views=claim.views,
+        split="val",
+        views="ten",
         step=0,
         epoch=config.schedule.epochs,
-        num_images=sizes[claim.split],
+        num_images=sizes["val"],
         num_top1_errors=10,
         num_top5_errors=5,
         log_loss=1.0,
         data_digest=record.data_digest,
     )
     write_json(run.predictions / "trained.json", found)
-    assert find_answer(claim, [read_run(run.path)]) is not None  # had it been trained for so long
+    assert list_answered(run) == ["one-cnn-2012"]  # had it been trained for so long
     write_json(run.predictions / "trained.json", dataclasses.replace(found, epoch=0))
-    assert find_answer(claim, [read_run(run.path)]) is None
+    assert list_answered(run) == []
     write_json(run.predictions / "trained.json", found)
-    write_json(run.config, dataclasses.replace(run.read_record(), status=record.status))
-    assert find_answer(claim, [read_run(run.path)]) is None
+    write_json(run.config, dataclasses.replace(run.read_record(), weights=record.weights))
+    assert list_answered(run) == []
+    write_json(run.config, dataclasses.replace(run.read_record(), weights=None, status=record.status))
+    assert list_answered(run) == []
+
+
+def list_answered(run: RunDirectory) -> list[str]:
+    return [answer.claim.key for answer in list_answers([read_run(run.path)]) if answer.runs]
 
 
 def test_an_imported_run_is_evaluated_with_the_mean_that_it_came_with(imported, shard_set, tmp_path):

@@ -1,0 +1,53 @@
+"""What the runs say to every claim of the paper."""
+
+from collections.abc import Sequence
+
+from pipeline.claims import CLAIMS, Claim, ErrorRate, ErrorRise, KernelColors, Neighbours, NetworkCount
+from pipeline.report.answer import Answer, Measurement, NotRunError, Verdict
+from pipeline.report.error_answers import answer_errors
+from pipeline.report.measured import MeasuredRun
+from pipeline.report.network_answers import answer_network
+from pipeline.report.training_answers import answer_training
+
+__all__ = ["Answer", "Measurement", "Verdict", "list_answers"]
+
+
+def list_answers(runs: Sequence[MeasuredRun]) -> list[Answer]:
+    """An answer to every claim, in the paper's order.
+
+    Runs are only set beside others on the same shard set; where there are several sets, the first one that has all the
+    runs that a claim needs answers it.
+    """
+    digests = dict.fromkeys(run.record.data_digest for run in runs)
+    groups = [[run for run in runs if run.record.data_digest == digest] for digest in digests] or [[]]
+    return [answer_claim(claim, groups) for claim in CLAIMS]
+
+
+def answer_claim(claim: Claim, groups: Sequence[Sequence[MeasuredRun]]) -> Answer:
+    """The answer of the first group of runs that has one; otherwise that nobody ran it, and what is in the way."""
+    if claim.by_others:
+        return Answer(claim=claim, verdict="others' work")
+    obstacles = list[str]()
+    for runs in groups:
+        try:
+            return measure_claim(claim, runs)
+        except NotRunError as error:
+            obstacles += error.args
+    return Answer(claim=claim, verdict="not run", remarks=tuple(dict.fromkeys(obstacles)))
+
+
+def measure_claim(claim: Claim, runs: Sequence[MeasuredRun]) -> Answer:
+    """Measure a claim as its kind asks for.
+
+    Raises:
+        NotRunError: no run may take its row.
+    """
+    match claim.measure:
+        case None:
+            raise NotRunError
+        case ErrorRate() | ErrorRise() as measure:
+            return answer_errors(claim, measure, runs)
+        case NetworkCount() | KernelColors() | Neighbours() as measure:
+            return answer_network(claim, measure, runs)
+        case measure:
+            return answer_training(claim, measure, runs)

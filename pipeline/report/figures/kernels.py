@@ -1,0 +1,39 @@
+"""Fig. 3: what the first layer has learned, tower by tower."""
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from pipeline.artifacts import RunDirectory
+from pipeline.drawing import save_svg, themed
+from pipeline.model.kernels import draw_kernels
+from pipeline.report.document import Picture
+from pipeline.report.figures.names import format_label, format_name
+from pipeline.report.measured import MeasuredRun
+
+WIDTH_INCHES, TITLE_INCHES = 6.5, 0.35
+
+
+@themed()
+def build_kernels(run: MeasuredRun) -> Picture | None:
+    """The kernels of a run's newest checkpoint, each stretched to the full range; None where none were saved."""
+    file, towers = RunDirectory(run.path).kernels, run.record.config.model.towers
+    if not file.is_file():
+        return None
+    kernels = torch.from_numpy(np.load(file))
+    number, channels, height, width = kernels.shape
+    size = f"{width}×{height} pixels in {'grey' if channels == 1 else 'colour'}"
+    pictures = [draw_kernels(part, towers=1) for part in kernels.chunk(towers)]
+    edge = pictures[0].height / pictures[0].width * WIDTH_INCHES + TITLE_INCHES
+    figure = Figure(figsize=(WIDTH_INCHES, towers * edge), layout="constrained")
+    for tower, (axes, picture) in enumerate(zip(figure.subplots(towers, 1, squeeze=False).flat, pictures, strict=True)):
+        axes.imshow(picture, interpolation="none")  # neither here nor in the viewer
+        axes.set_axis_off()
+        where = f"Tower {tower + 1} of {towers}: " if towers > 1 else ""
+        axes.set_title(f"{where}{number // towers} kernels of {size}", loc="left")
+    name, title = format_name("conv1", run), f"First layer of {format_label(run)}"
+    caption = (
+        f"{title} after {run.num_epochs:.3g} epochs, as in Fig. 3: {number} kernels of {size}, "
+        f"each stretched to the full range{', tower by tower' if towers > 1 else ''}."
+    )
+    return Picture(name=name, caption=caption, svg=save_svg(figure, name=name, title=title, caption=caption))
