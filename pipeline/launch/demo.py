@@ -48,7 +48,7 @@ def demo(config: DemoConfig) -> None:
     launch = ("torchrun", f"--nproc-per-node={config.processes}", "-m", "pipeline")
     resume = ("--resume",) if RunDirectory(run).config.is_file() else ()
     _start(*launch, "train", config.experiment, f"--data={shards}", f"--out={run}", "--log-every=23", *SMALL, *resume)
-    _start(*launch, "evaluate", str(run))
+    _start(*launch, "evaluate", str(run), "--neighbours=5")
     runs = [path for path in (config.out / "source-2012", config.out / "paper") if RunDirectory(path).config.is_file()]
     _start("alexnet", "report", *map(str, runs), f"--out={config.out / 'report'}")
     print(f"\n{describe_result(read_run(run))}\n{describe_where(config)}")
@@ -130,7 +130,7 @@ def describe_result(run: MeasuredRun) -> str:
 def describe_where(config: DemoConfig) -> str:
     """Where to look next."""
     return (
-        f"Look at {config.out}/report/report.md (table and curves), {config.out}/{config.experiment}/figures/conv1.png "
-        "(the first layer's kernels, still noise after so few pictures), and run `make mlflow` for every metric in the "
-        "browser (there: Model training, the experiment, the run, Model metrics)."
+        f"Open {config.out}/report/report.html in a browser (the paper's claims, learning curves, what the network took "
+        f"each digit for, and its nearest training pictures; {config.out}/report/report.md is the same for GitHub), and "
+        "run `make mlflow` for every metric (there: Model training, the experiment, the run, Model metrics)."
     )
