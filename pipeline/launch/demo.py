@@ -129,8 +129,9 @@ def describe_result(run: MeasuredRun) -> str:
 
 def describe_where(config: DemoConfig) -> str:
     """Where to look next."""
+    report = config.out / "report"
     return (
-        f"Open {config.out}/report/report.html in a browser (the paper's claims, learning curves, what the network took "
-        f"each digit for, and its nearest training pictures; {config.out}/report/report.md is the same for GitHub), and "
-        "run `make mlflow` for every metric (there: Model training, the experiment, the run, Model metrics)."
+        f"Open {report}/report.html in a browser (the paper's claims, learning curves, what the network took each digit "
+        f"for, its nearest training pictures; {report}/report.md is the same for GitHub), and run `make mlflow` for "
+        "every metric (there: Model training, the experiment, the run, Model metrics)."
     )
