@@ -131,7 +131,7 @@ def describe_where(config: DemoConfig) -> str:
     """Where to look next."""
     report = config.out / "report"
     return (
-        f"Open {report}/report.html in a browser (the paper's claims, learning curves, what the network took each digit "
-        f"for, its nearest training pictures; {report}/report.md is the same for GitHub), and run `make mlflow` for "
+        f"Open {report}/report.html in a browser (the paper's claims, learning curves, what digits were taken "
+        f"for, their nearest training pictures; {report}/report.md is the same for GitHub), and run `make mlflow` for "
         "every metric (there: Model training, the experiment, the run, Model metrics)."
     )
