@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.errors import InputError
 from pipeline.report.document import Table
 
+MEGABYTE = 1_000_000
 STEP = "step"
 """The step with this project's own layers, among the variants."""
 
@@ -62,6 +63,16 @@ class Volume:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Sync:
+    """A run's points sent to MLflow by one process, and the most memory that it had."""
+
+    what: str
+    num_points: int
+    seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Bench:
     """The parts of a benchmark's record that have headlines; each kind of benchmark has some of them."""
 
@@ -70,6 +81,7 @@ class Bench:
     settings: tuple[Setting, ...] = ()
     goals: tuple[Goal, ...] = ()
     volumes: tuple[Volume, ...] = ()
+    syncs: tuple[Sync, ...] = ()
 
     def list_headlines(self) -> Iterator[tuple[str, str, str]]:
         """Yield (what, rate in images per second, ratio); goals say it all where there are any."""
@@ -85,6 +97,9 @@ class Bench:
             if volume.sharing != "copies":
                 what = f"bytes sent by each of {volume.world_size} ranks, {volume.sharing}"
                 yield what, "", f"{volume.times_fewer:.1f} times fewer than copies"
+        for sync in self.syncs:
+            memory = f"{sync.peak_bytes / MEGABYTE:,.0f} MB at most"
+            yield f"sync to MLflow, {sync.what}", "", f"{sync.num_points:,} points in {sync.seconds:.1f} s, {memory}"
 
 
 def build_throughput_table(results: Path) -> Table | None:
@@ -102,7 +117,7 @@ def build_throughput_table(results: Path) -> Table | None:
             (*headline, origin.command, commit, f"{origin.device}, {origin.machine}")
             for headline in bench.list_headlines()
         ]
-    headers = ("what", "images/s", "ratio", "command", "commit", "device, machine")
+    headers = ("what", "images/s", "result", "command", "commit", "device, machine")
     return Table(name="throughput", headers=headers, rows=tuple(rows)) if rows else None
 
 

@@ -32,15 +32,18 @@ def test_each_kind_of_benchmark_gives_its_headlines_with_their_origin(tmp_path):
     write_bench(tmp_path, "augment", timings=[TIMING], goals=[goal])
     write_bench(tmp_path, "communication", volumes=[volume, volume | {"sharing": "copies"}])
     write_bench(tmp_path, "layers", settings=[{"name": "bfloat16, NHWC", "steps": steps}])
+    sync = {"what": "all points", "num_points": 100_002, "seconds": 12.345, "peak_bytes": 250_000_000}
+    write_bench(tmp_path, "sync", syncs=[sync])
     write_bench(tmp_path, "train", timings=[TIMING], origin={"dirty": True})
     table = build_throughput_table(tmp_path)
     assert [row[:3] for row in table.rows] == [
         ("loader, raw", "", "1.20 × DALI alone (wanted 0.95)"),
         ("bytes sent by each of 8 ranks, --towers 2", "", "2.1 times fewer than copies"),
         ("step, bfloat16, NHWC", "1,234", "0.96 × loader"),
+        ("sync to MLflow, all points", "", "100,002 points in 12.3 s, 250 MB at most"),
         ("step", "1,234", "0.96 × loader"),
     ]
-    assert [row[4] for row in table.rows] == ["c0ffeec0ffee"] * 3 + ["c0ffeec0ffee + changes"]
+    assert [row[4] for row in table.rows] == ["c0ffeec0ffee"] * 4 + ["c0ffeec0ffee + changes"]
     assert {row[3::2] for row in table.rows} == {("alexnet bench train", "cpu, AMD EPYC, 2 cores")}
 
 
