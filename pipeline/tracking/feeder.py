@@ -55,17 +55,17 @@ class Feeder:
 
 
 def draw_curves(run: RunDirectory) -> None:
-    """Draw the learning curves into the run's figures; a failure is one printed sentence."""
+    """Draw the learning curves into the run's figures, if they have changed; a failure is one printed sentence."""
     try:
         entries, record = Journal(run.journal).read(), run.read_record()
         if not entries:
             return
         from pipeline.tracking.curves import draw_learning_curves
 
-        title = f"Learning curves of {record.experiment}"
-        write_bytes(
-            run.figures / "curves.svg", draw_learning_curves(entries, record.config, name="curves", title=title)
-        )
+        title, path = f"Learning curves of {record.experiment}", run.figures / "curves.svg"
+        drawn = draw_learning_curves(entries, record.config, name="curves", title=title)
+        if not path.is_file() or path.read_bytes() != drawn:
+            write_bytes(path, drawn)
     except Exception as error:  # noqa: BLE001 - a picture is never worth a run
         print(f"tracking: the learning curves of {run.path} could not be drawn ({error})", flush=True)
 
