@@ -47,7 +47,7 @@ mlflow: $(SETUP) ## open MLflow on the runs below RUNS (runs/demo), on this mach
 	@MLFLOW_DISABLE_TELEMETRY=true $(PY) -m mlflow server --backend-store-uri sqlite:///$(RUNS)/mlflow.db --artifacts-destination $(abspath $(RUNS))/mlflow-artifacts --host 127.0.0.1 --port $(PORT) --workers 1
 
 test: $(SETUP) ## the tests
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n 2
 
 check: lint test ## everything that CI asks
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if "gpu" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="torch sees no GPU here; on a machine with one: make test-gpu"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from file_by_file import FileByFile  # here, for where there is a GPU there need not be xdist
+
+    return FileByFile(config, log)
 
 
 def pytest_collection_finish() -> None:
