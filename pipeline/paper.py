@@ -57,8 +57,8 @@ SOURCE_LOCAL_NORM_SIZE, SOURCE_LOCAL_NORM_ALPHA, SOURCE_LOCAL_NORM_K = 5, 1e-3, 
 WEIGHT_STD = 0.01  # §5; net 145: conv1, conv2 and all fully connected layers
 SOURCE_CONV345_STD = 0.03  # net 145
 CONV_BIASES, FC_BIAS = (0.0, 1.0, 0.0, 1.0, 1.0), 1.0  # §5; fc8 has 0
-PARAMETERS = 60_965_224  # counted from the layers of §3.5; §1 says 60 million
-NEURONS = 659_272  # counted likewise; §1 says 650,000
+PARAMETERS = 60_965_224  # counted from the layers of §3.5; abstract and §4: 60 million
+NEURONS = 659_272  # counted likewise; abstract: 650,000
 
 # The source's CIFAR-10 net (layers-18pct), for Fig. 1
 CIFAR_KERNELS, CIFAR_CONV_SIZE = (32, 32, 64), 5

@@ -21,6 +21,7 @@ from pipeline.artifacts.run_directory import (
     RunDirectory,
     RunRecord,
     Start,
+    format_commit,
     list_steps,
     record_damage,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "TakenError",
     "compare_file",
     "find_holder",
+    "format_commit",
     "from_json",
     "hold",
     "leave_ending",

@@ -16,6 +16,11 @@ from pipeline.errors import check
 from pipeline.options import Layout, PackingConfig, Split
 
 
+def format_commit(commit: str, *, dirty: bool) -> str:
+    """A commit in short, and whether the code differed from it."""
+    return commit[:12] + (" + changes" if dirty else "")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Start:
     """One start of a run, the first or a resumed one: which code, where, by which command."""
@@ -37,7 +42,7 @@ class Start:
 
     def format_commit(self) -> str:
         """The commit in short, and whether the code differed from it."""
-        return self.commit[:12] + (" + changes" if self.dirty else "")
+        return format_commit(self.commit, dirty=self.dirty)
 
     def format_machine(self) -> str:
         """Processes, device and machine."""
@@ -147,8 +152,9 @@ class RunDirectory:
 
     @property
     def is_free(self) -> bool:
-        """Whether a run may begin here: nothing is there yet, or only a lock and what Slurm jobs left."""
-        return not self.path.exists() or (self.path.is_dir() and not set(self.path.iterdir()) - {self.lock, self.slurm})
+        """Whether a run may begin here: nothing is there yet, or what Slurm jobs and a start without record left."""
+        left = {self.lock, self.slurm, self.dataset}
+        return not self.path.exists() or (self.path.is_dir() and not set(self.path.iterdir()) - left)
 
     @property
     def slurm(self) -> Path:
@@ -199,7 +205,8 @@ class RunDirectory:
 class EvaluationRecord:
     """`predictions/SPLIT-VIEWS-step-N.json`: exact counts; the probabilities lie beside it as `.npz`.
 
-    `num_skipped` pictures of the split could not be decoded and are in no count.
+    `num_skipped` pictures of the split could not be decoded and are in no count. `commit` is that of the code that
+    evaluated, which differed from it where `dirty`.
     """
 
     split: Split
@@ -211,6 +218,8 @@ class EvaluationRecord:
     num_top5_errors: int
     log_loss: float
     data_digest: str
+    commit: str
+    dirty: bool
     num_skipped: int = 0
 
     @property
@@ -255,7 +264,7 @@ class NeighboursRecord:
     """`neighbours/SPLIT-step-N.json`: nearest by the activations of the last hidden layer, as in Fig. 4.
 
     Those of `num_units` units of `layer`, after its nonlinearity; of `num_images` training pictures. `num_skipped` more
-    of them, or of those asked for, could not be decoded.
+    of them, or of those asked for, could not be decoded. `commit` and `dirty` are those of the code that looked.
     """
 
     split: Split
@@ -266,6 +275,8 @@ class NeighboursRecord:
     num_images: int
     num_skipped: int
     data_digest: str
+    commit: str
+    dirty: bool
     queries: tuple[Query, ...]
 
 

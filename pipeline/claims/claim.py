@@ -61,7 +61,10 @@ class TrainingErrorRise(Comparison):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GapRise(Comparison):
-    """By how much wider the experiment's gap from training to validation error is than the baseline's."""
+    """By how much wider the experiment's gap from training to validation error is than the baseline's.
+
+    Of the finished networks on centre patches, so that neither dropout nor augmentation is at work.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

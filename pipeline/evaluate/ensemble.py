@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -70,9 +71,19 @@ class Predictions:
 
 
 def read_predictions(file: Path, data_digest: str) -> Predictions:
-    """Read the probabilities that an evaluation saved."""
-    with np.load(file) as saved:
-        return Predictions(data_digest=data_digest, **{name: saved[name] for name in saved.files})
+    """Read the probabilities that an evaluation saved.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        with file.open("rb") as content, np.load(content) as saved:
+            return Predictions(data_digest=data_digest, **{name: saved[name] for name in saved.files})
+    except (BadZipFile, EOFError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{file} is damaged ({error}): remove it and {file.with_suffix('.json').name}, and run `alexnet evaluate` "
+            "again"
+        ) from error
 
 
 def average(paths: Sequence[Path], split: Split, views: Views) -> tuple[Predictions, list[EvaluationRecord]]:

@@ -29,10 +29,12 @@ from pipeline.augment.order import spread_positions
 from pipeline.checkpoint import Checkpoint
 from pipeline.distributed import World, broadcast_from_main, gather_to_main
 from pipeline.errors import RunError, check
+from pipeline.evaluate.earlier import is_final
 from pipeline.model.alexnet import AlexNet
 from pipeline.model.layers import MaskDropout, widen
 from pipeline.model.precision import autocast
 from pipeline.options import EvaluateConfig
+from pipeline.provenance import Commit
 
 T = TypeVar("T")
 NUM_NEAREST = 6
@@ -55,6 +57,7 @@ class Extractor:
     checkpoint: Checkpoint
     network: AlexNet
     shard_set: ShardSet
+    commit: Commit
     world: World
 
     @property
@@ -156,7 +159,7 @@ def check_queries(config: EvaluateConfig, shard_set: ShardSet) -> None:
 def save_neighbours(extractor: Extractor) -> NeighboursRecord:
     """Find the neighbours of `config.neighbours` pictures of `config.split`, and write them to the run.
 
-    What was found earlier is not looked for again, unless damaged pictures were left out.
+    What was found earlier is not looked for again, unless damaged pictures were left out or the code had changes.
 
     Raises:
         RunError: the network's activations are no numbers, or a picture is damaged and not to be left out.
@@ -166,7 +169,7 @@ def save_neighbours(extractor: Extractor) -> NeighboursRecord:
     path = run.neighbours / f"{config.split}-step-{extractor.checkpoint.step}.json"
     record = broadcast_from_main(read_json(path, NeighboursRecord) if path.is_file() else None)
     said = "found earlier, in"
-    if record is None or record.num_skipped > 0 or len(record.queries) != config.neighbours:
+    if record is None or not is_final(record, extractor.commit) or len(record.queries) != config.neighbours:
         record, said = find_neighbours(extractor), "in"
         if is_main:
             write_json(path, record)
@@ -198,6 +201,8 @@ def find_neighbours(extractor: Extractor) -> NeighboursRecord:
         num_images=len(train.split) - sum(image.split == "train" for image in damaged),
         num_skipped=len(damaged),
         data_digest=extractor.shard_set.info.digest,
+        commit=extractor.commit.id,
+        dirty=extractor.commit.dirty,
         queries=tuple(
             describe_query(int(position), loader.split, train.split, positions.tolist(), distances.tolist())
             for position, positions, distances in zip(

@@ -24,12 +24,14 @@ from pipeline.augment.loader import EvaluationLoader
 from pipeline.checkpoint import Checkpoint, find_checkpoints, find_chosen, read_checkpoint
 from pipeline.distributed import World, broadcast_from_main, decide_on_main, gather_to_main, join_world, wait_for_all
 from pipeline.errors import check
+from pipeline.evaluate.earlier import is_final
 from pipeline.evaluate.features import Extractor, check_queries, save_neighbours
 from pipeline.evaluate.topk import ErrorCounts
 from pipeline.evaluate.views import Prediction, predict
 from pipeline.model.alexnet import AlexNet, build_alexnet
 from pipeline.model.precision import use_tensor_cores
 from pipeline.options import EvaluateConfig
+from pipeline.provenance import read_commit
 from pipeline.tracking import Journal, sync_or_warn
 
 
@@ -55,13 +57,13 @@ def evaluate(config: EvaluateConfig) -> list[EvaluationRecord]:
         if world.is_main and warnings:
             print(*(f"evaluate: warning: {warning}" for warning in warnings), sep="\n", flush=True)
         checkpoint = read_checkpoint(chosen, device=world.device)
-        network = load_network(checkpoint, world)
+        network, commit = load_network(checkpoint, world), decide_on_main(read_commit)
         records = []
         for views in config.views:
             path = run.predictions / f"{config.split}-{views}-step-{checkpoint.step}.json"
             said = "in"
             known = broadcast_from_main(read_json(path, EvaluationRecord) if path.is_file() else None)
-            if known is not None and known.num_skipped == 0:  # what was damaged may have been repaired
+            if known is not None and is_final(known, commit):
                 records.append(known)
                 said = "measured earlier, in"
             else:
@@ -70,13 +72,21 @@ def evaluate(config: EvaluateConfig) -> list[EvaluationRecord]:
                 records.append(record)
                 if world.is_main:
                     write_predictions(path, record, predictions)
-                    journal_record(run, record, checkpoint)
+                    if known is None or list_metrics(known) != list_metrics(record):
+                        journal_record(run, record, checkpoint)
             if world.is_main:
                 print(f"evaluate: {format_record(records[-1])}, {said} {path}", flush=True)
         if config.neighbours > 0:
             gc.collect()
             save_neighbours(
-                Extractor(config=config, checkpoint=checkpoint, network=network, shard_set=shard_set, world=world)
+                Extractor(
+                    config=config,
+                    checkpoint=checkpoint,
+                    network=network,
+                    shard_set=shard_set,
+                    commit=commit,
+                    world=world,
+                )
             )
         wait_for_all()
     if world.is_main:
@@ -130,7 +140,7 @@ def measure(
         counts.add_batch(prediction.probabilities, prediction.labels)
         predictions.append(replace(prediction, probabilities=prediction.probabilities.cpu()))
     total = counts.sum_over_ranks(world.device)
-    damaged = gather_to_main(loader.damage.describe())
+    damaged, commit = gather_to_main(loader.damage.describe()), decide_on_main(read_commit)
     if world.is_main:
         record_damage(RunDirectory(config.run), damaged)
     record = EvaluationRecord(
@@ -143,6 +153,8 @@ def measure(
         num_top5_errors=total.num_top5_errors,
         log_loss=total.log_loss,
         data_digest=shard_set.info.digest,
+        commit=commit.id,
+        dirty=commit.dirty,
         num_skipped=len(loader.split) - total.num_images,
     )
     return record, gather_to_main(_join_predictions(predictions))
@@ -177,13 +189,18 @@ def journal_record(run: RunDirectory, record: EvaluationRecord, checkpoint: Chec
     Journal(run.journal).append(
         step=record.step,
         epoch=record.step / checkpoint.steps_per_epoch,
-        metrics={
-            f"{record.split}/{record.views}_top1_error": record.top1_error,
-            f"{record.split}/{record.views}_top5_error": record.top5_error,
-            f"{record.split}/{record.views}_log_loss": record.log_loss,
-            f"{record.split}/{record.views}_skipped_images": record.num_skipped,
-        },
+        metrics=list_metrics(record),
     )
+
+
+def list_metrics(record: EvaluationRecord) -> dict[str, float]:
+    """The numbers by their names in the journal."""
+    return {
+        f"{record.split}/{record.views}_top1_error": record.top1_error,
+        f"{record.split}/{record.views}_top5_error": record.top5_error,
+        f"{record.split}/{record.views}_log_loss": record.log_loss,
+        f"{record.split}/{record.views}_skipped_images": record.num_skipped,
+    }
 
 
 def format_record(record: EvaluationRecord) -> str:

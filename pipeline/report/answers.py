@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipeline.claims import CLAIMS, Claim, ErrorRate, ErrorRise, KernelColors, Neighbours, NetworkCount
+from pipeline.claims import CLAIMS, AnyRun, Claim, ErrorRate, ErrorRise, KernelColors, Neighbours, NetworkCount
 from pipeline.report.answer import Answer, Measurement, NotRunError, Verdict
 from pipeline.report.error_answers import answer_errors
 from pipeline.report.measured import MeasuredRun
@@ -16,7 +16,7 @@ def list_answers(runs: Sequence[MeasuredRun]) -> list[Answer]:
     """An answer to every claim, in the paper's order.
 
     Runs are only set beside others on the same shard set; where there are several sets, the first one that has all the
-    runs that a claim needs answers it.
+    runs that a claim needs answers it. What a single run of several experiments may show is looked for in all of them.
     """
     digests = dict.fromkeys(run.record.data_digest for run in runs)
     groups = [[run for run in runs if run.record.data_digest == digest] for digest in digests] or [[]]
@@ -27,6 +27,8 @@ def answer_claim(claim: Claim, groups: Sequence[Sequence[MeasuredRun]]) -> Answe
     """The answer of the first group of runs that has one; otherwise that nobody ran it, and what is in the way."""
     if claim.by_others:
         return Answer(claim=claim, verdict="others' work")
+    if isinstance(claim.measure, AnyRun):
+        groups = [[run for runs in groups for run in runs]]
     obstacles = list[str]()
     for runs in groups:
         try:

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from pipeline import paper
-from pipeline.artifacts import EvaluationRecord
-from pipeline.claims import Dataset, EvaluatedSplit, Views
+from pipeline.artifacts import EvaluationRecord, Split
+from pipeline.claims import Dataset, Views
 from pipeline.experiments import find_differences, get_experiment
 from pipeline.report.answer import NotRunError
 from pipeline.report.measured import MeasuredRun
@@ -72,9 +72,9 @@ def find_training_obstacle(run: MeasuredRun, dataset: Dataset) -> str | None:
 
 
 def find_evaluation_obstacle(
-    run: MeasuredRun, dataset: Dataset, split: EvaluatedSplit, views: Views, *, saved: bool
+    run: MeasuredRun, dataset: Dataset, split: Split, views: Views, *, saved: bool
 ) -> str | None:
-    """Why a run may take no row of errors: it must have been evaluated on the whole split after its last epoch.
+    """Why a run may take no row of errors: after its last epoch, committed code must have evaluated the whole split.
 
     Args:
         run: the run.
@@ -89,6 +89,7 @@ def find_evaluation_obstacle(
     whole, epochs = count_official(dataset, split), run.record.config.schedule.epochs
     obstacles = {
         f"evaluated after {evaluation.epoch} of {epochs} epochs": evaluation.epoch != epochs,
+        "evaluated by code that was not committed": evaluation.dirty,
         "evaluated on other data": evaluation.data_digest != run.record.data_digest,
         f"{evaluation.num_images:,} of {whole:,} pictures of {split}": evaluation.num_skipped > 0
         or not 0 <= whole - evaluation.num_images <= run.record.num_dropped_images,
@@ -97,7 +98,7 @@ def find_evaluation_obstacle(
     return next((obstacle for obstacle, stands in obstacles.items() if stands), None)
 
 
-def get_evaluation(run: MeasuredRun, split: EvaluatedSplit, views: Views) -> EvaluationRecord:
+def get_evaluation(run: MeasuredRun, split: Split, views: Views) -> EvaluationRecord:
     """The evaluation of a run that has one."""
     evaluation = run.find_evaluation(split, views)
     assert evaluation is not None

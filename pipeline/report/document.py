@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from pipeline.artifacts import write_bytes
 
-MARKDOWN_SIGNS = re.compile(r"[\\`*_\[\]<>&|~]")
+MARKDOWN_SIGNS = re.compile(r"[\\`*_\[\]<>&|~$]")  # GitHub takes what stands between dollars for a formula
 FORMULA_SIGNS = tuple("=+-@＝＋－＠")  # OWASP, "CSV Injection"
 
 
@@ -65,7 +65,10 @@ class Table:
     def format_latex(self) -> str:
         """The table for a document that uses `booktabs`."""
         headers, *rows = ([" ".join(cell.split()) for cell in row] for row in (self.headers, *self.rows))
-        return tabulate(rows, headers=headers, tablefmt="latex_booktabs", disable_numparse=True) + "\n"
+        latex = tabulate(rows, headers=headers, tablefmt="latex_booktabs", disable_numparse=True)
+        unbound = re.sub(r"^( *)(?=[\[*])", r"\1{}", latex, flags=re.MULTILINE)  # else it belongs to the `\\` before it
+        apart = re.sub("-(?=-)", "-{}", unbound)  # two hyphens of a flag are no dash
+        return apart.replace("−", "$-$") + "\n"  # pdflatex knows no U+2212
 
     def write(self, folder: Path) -> None:
         """Write `NAME.csv` and `NAME.tex`."""

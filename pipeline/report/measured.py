@@ -50,10 +50,10 @@ def read_run(path: Path) -> MeasuredRun:
     Raises:
         InputError: it is none.
     """
-    run = RunDirectory(path)
+    run = RunDirectory(path if path.name not in ("", "..") else path.resolve())
     record, journal = run.read_record(), Journal(run.journal)
     return MeasuredRun(
-        path=path,
+        path=run.path,
         record=record,
         evaluations=tuple(read_json(file, EvaluationRecord) for file in sorted(run.predictions.glob("*.json"))),
         val_top1_errors=tuple((entry.epoch, value) for entry, value in journal.read_metric("val/top1_error")),

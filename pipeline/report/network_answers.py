@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import mannwhitneyu
 
-from pipeline.artifacts import RunDirectory
+from pipeline.artifacts import NeighboursRecord, RunDirectory, read_json
 from pipeline.claims import Claim, KernelColors, Neighbours, NetworkCount
 from pipeline.experiments import get_experiment
 from pipeline.model.describe import describe_layers
@@ -85,6 +85,8 @@ def answer_neighbours(claim: Claim, measure: Neighbours, runs: Sequence[Measured
         NotRunError: no run may take the row, or none looked for neighbours.
     """
     run = choose_any(measure, runs)
-    if not list(RunDirectory(run.path).neighbours.glob("*.json")):
-        raise NotRunError(f"{run.path.name}: not evaluated with --neighbours")
-    return Answer(claim=claim, verdict="no verdict", text="shown below", remarks=list_seeds((run,)), runs=(run,))
+    found = [read_json(path, NeighboursRecord) for path in RunDirectory(run.path).neighbours.glob("*.json")]
+    if all(record.dirty for record in found):
+        how = "looked for by code that was not committed" if found else "not evaluated with --neighbours"
+        raise NotRunError(f"{run.path.name}: {how}")
+    return Answer(claim=claim, verdict="no verdict", text="found; see the run", remarks=list_seeds((run,)), runs=(run,))

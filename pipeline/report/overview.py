@@ -68,13 +68,25 @@ def find_runs(path: Path) -> Iterator[Path]:
 
 
 def read_state(run: RunDirectory) -> RunState:
-    """Read how far a run is, from its configuration, its journal and its lock."""
+    """Read how far a run is, from its configuration, its journal and its lock; one that cannot be read says so."""
     if not run.config.is_file():
         return RunState(run=str(run.path), state="submitted")
     try:
-        record = run.read_record()
+        return read_readable(run)
     except InputError:
         return RunState(run=str(run.path), state="unreadable: written by another version")
+    except OSError as error:  # that of somebody else, who does not show it
+        return RunState(run=str(run.path), state=f"unreadable: {error.strerror}")
+
+
+def read_readable(run: RunDirectory) -> RunState:
+    """As `read_state`.
+
+    Raises:
+        InputError: a file is of another version.
+        OSError: a file cannot be read.
+    """
+    record = run.read_record()
     entries, start = Journal(run.journal).read(), record.starts[-1]
     latest = {key: (entry, value) for entry in entries for key, value in entry.metrics.items()}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.errors import InputError
 from pipeline.report.answer import Answer
 from pipeline.report.answers import list_answers
-from pipeline.report.document import Picture, Section, Table, escape_markdown
+from pipeline.report.document import Picture, Section, Table, escape_markdown, format_code
 from pipeline.report.figure_four import draw_guesses, draw_neighbours
 from pipeline.report.figures.claims import build_claims_picture
 from pipeline.report.figures.classes import build_class_errors
@@ -100,7 +100,7 @@ def list_class_parts(run: MeasuredRun) -> Iterator[str | Table | Picture]:
         yield escape_markdown(str(error))
         return
     if guesses is None:
-        yield f"Not evaluated yet: see {escape_markdown(f'`alexnet evaluate {run.path.name}`')}."
+        yield f"Not evaluated yet: see {format_code(f'alexnet evaluate {run.path.name}')}."
         return
     yield build_class_errors(run, guesses)
     matrix = build_confusion_matrix(run, guesses)

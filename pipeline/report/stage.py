@@ -10,7 +10,7 @@ from pipeline.errors import check
 from pipeline.options import ReportConfig
 from pipeline.report.document import Picture, Section, Table, escape_markdown
 from pipeline.report.html import render_html
-from pipeline.report.measured import read_run
+from pipeline.report.measured import MeasuredRun, read_run
 from pipeline.report.page import check_own_page, format_mark
 from pipeline.report.sections import TITLE, build_sections
 
@@ -35,7 +35,8 @@ def report(config: ReportConfig) -> Path:
 
             found, left_out = download_runs(config.tracking_uri, Path(taken))
             paths += found
-        runs = [read_run(run) for run in paths]
+        runs, copies = leave_out_copies([read_run(run) for run in paths])
+        left_out += copies
         sections = build_sections(
             runs, results=config.out, pictures=config.pictures, data=config.data, left_out=left_out
         )
@@ -54,6 +55,16 @@ def report(config: ReportConfig) -> Path:
         print(f"report: {sentence}")
     print(f"report: {len(runs)} runs in {path} and {page}")
     return path
+
+
+def leave_out_copies(runs: Sequence[MeasuredRun]) -> tuple[list[MeasuredRun], list[str]]:
+    """The first of each run, and a sentence for each that is another copy of it, as a server's may be."""
+    found, sentences = dict[str, MeasuredRun](), list[str]()
+    for run in runs:
+        first = found.setdefault(run.record.id, run)
+        if first is not run:
+            sentences.append(f"{run.path.name} is left out: it is the same run as {first.path.name}")
+    return list(found.values()), sentences
 
 
 def format_markdown(sections: Sequence[Section]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipeline.artifacts import EvaluationRecord, RunRecord
+from pipeline.artifacts import EvaluationRecord, RunRecord, format_commit
 from pipeline.claims import AnyRun, Claim, Comparison, ErrorRate, ErrorRise, Errors
 from pipeline.durations import format_clock
 from pipeline.report.answer import Answer, Measurement, format_measurement
@@ -99,8 +99,10 @@ def format_experiments(claim: Claim) -> str:
 
 
 def list_commits(runs: Sequence[MeasuredRun]) -> list[str]:
-    """The commits of all starts, in short, each once."""
-    return list(dict.fromkeys(start.format_commit() for run in runs for start in run.record.starts))
+    """The commits that trained and evaluated, in short, each once."""
+    trained = (start.format_commit() for run in runs for start in run.record.starts)
+    evaluated = (format_commit(made.commit, dirty=made.dirty) for run in runs for made in run.evaluations)
+    return list(dict.fromkeys((*trained, *evaluated)))
 
 
 def format_shard_sets(answer: Answer) -> str:

@@ -1,14 +1,19 @@
-"""Claims of how training goes, answered from journals."""
+"""Claims of how training goes, answered from journals, and one from evaluations of both splits."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
-from pipeline.artifacts import RunDirectory
-from pipeline.claims import AnyRun, Claim, EpochRatio, GapRise, TrainingErrorRise, TrainingTime
+from pipeline.artifacts import RunDirectory, Split
+from pipeline.claims import AnyRun, Claim, Dataset, EpochRatio, GapRise, TrainingErrorRise, TrainingTime
 from pipeline.durations import format_seconds
 from pipeline.report.answer import Answer, Measurement, NotRunError, format_measurement, list_seeds
-from pipeline.report.candidates import choose_runs, find_training_obstacle
+from pipeline.report.candidates import (
+    choose_runs,
+    find_evaluation_obstacle,
+    find_training_obstacle,
+    get_evaluation,
+)
 from pipeline.report.curves import average_by_epoch, find_crossing, format_crossing
 from pipeline.report.intervals import Count, compute_sum_interval
 from pipeline.report.measured import MeasuredRun
@@ -16,6 +21,7 @@ from pipeline.report.verdicts import find_claimed, judge_bounds, judge_differenc
 from pipeline.tracking import Journal
 
 ABOVE_ZERO = (0.0, math.inf)
+GAP_SPLITS: tuple[Split, Split] = "train", "val"
 
 
 def answer_training(
@@ -52,13 +58,15 @@ def answer_training_rise(claim: Claim, measure: TrainingErrorRise, runs: Sequenc
 
 
 def answer_gap_rise(claim: Claim, measure: GapRise, runs: Sequence[MeasuredRun]) -> Answer:
-    """By how much the gap from training to validation error is wider than the baseline's.
+    """By how much the gap from training to validation error, of the finished network, is wider than the baseline's.
 
     Raises:
         NotRunError: one of them has no run that may take the row.
     """
-    chosen = choose_pair(measure, runs)
-    (worse, worse_val), (better, better_val) = ((count_training_errors(run), count_val_errors(run)) for run in chosen)
+    chosen = choose_pair(measure, runs, find_gap_obstacle)
+    (worse, worse_val), (better, better_val) = (
+        [count_center_errors(run, split) for split in GAP_SPLITS] for run in chosen
+    )
     gaps = worse_val.error - worse.error, better_val.error - better.error
     rise = Measurement(value=gaps[0] - gaps[1], interval=compute_sum_interval([worse_val, better], [worse, better_val]))
     said = (f"{val.error:.2%} − {train.error:.2%}" for val, train in ((worse_val, worse), (better_val, better)))
@@ -124,7 +132,9 @@ def answer_time(claim: Claim, measure: TrainingTime, runs: Sequence[MeasuredRun]
 
 
 def choose_pair(
-    measure: TrainingErrorRise | GapRise | EpochRatio, runs: Sequence[MeasuredRun]
+    measure: TrainingErrorRise | GapRise | EpochRatio,
+    runs: Sequence[MeasuredRun],
+    find_obstacle: Callable[[MeasuredRun, Dataset], str | None] = find_training_obstacle,
 ) -> tuple[MeasuredRun, MeasuredRun]:
     """A finished run of the experiment, and one of its baseline.
 
@@ -132,7 +142,7 @@ def choose_pair(
         NotRunError: one of them is not there.
     """
     first, second = (
-        choose_runs(runs, experiment, partial(find_training_obstacle, dataset=measure.dataset))[0]
+        choose_runs(runs, experiment, lambda run: find_obstacle(run, measure.dataset))[0]
         for experiment in measure.experiments
     )
     return first, second
@@ -164,6 +174,13 @@ def count_training_errors(run: MeasuredRun) -> Count:
     return Count(round(average_training_errors(run)[-1][1] * num_images), num_images)
 
 
-def count_val_errors(run: MeasuredRun) -> Count:
-    """Top-1 errors of the centre patch of the validation pictures after the last epoch."""
-    return Count(round(run.val_top1_errors[-1][1] * run.record.num_val_images), run.record.num_val_images)
+def find_gap_obstacle(run: MeasuredRun, dataset: Dataset) -> str | None:
+    """Why a run may take no row of the gap between training and validation: both must have been evaluated."""
+    obstacles = (find_evaluation_obstacle(run, dataset, split, "center", saved=False) for split in GAP_SPLITS)
+    return next(filter(None, obstacles), None)
+
+
+def count_center_errors(run: MeasuredRun, split: Split) -> Count:
+    """Top-1 errors of the centre patches of a split, by an evaluation that is there."""
+    evaluation = get_evaluation(run, split, "center")
+    return Count(evaluation.num_top1_errors, evaluation.num_images)

@@ -24,18 +24,17 @@ of 2008, from Wilson's.
 - **The paper's number** stands for all that round to it; "about" is to the nearest percent, "over" is no upper \
 bound.
 - **Errors** are `reproduced` where the interval reaches the paper's number; `within noise` where that of a single \
-run misses it by no more than the source's sibling runs lie from the one in Table 2, {SPREADS["top1"] * 100:.2f} % \
-top-1 and {SPREADS["top5"] * 100:.2f} % top-5; otherwise `not reproduced`, and whether lower or higher is said. The \
-worse one of top-1 and top-5 counts.
+run misses it by no more than the source's sibling runs lie from the one in Table 2, {SPREADS["top1"] * 100:.2f} \
+percentage points of top-1 and {SPREADS["top5"] * 100:.2f} of top-5; otherwise `not reproduced`, and whether lower or \
+higher is said. The worse one of top-1 and top-5 counts.
 - **What something is worse by** is `reproduced` where the interval reaches the paper's number and not zero; `within \
 noise` where it reaches both, so that no effect would look alike; `not reproduced` where it misses the paper's \
 number.
 - **Weight decay**: the training error of the last epoch, as measured under augmentation and dropout while the \
 network learns, without weight decay less that with it, is to be above zero; the rule for differences holds. The \
 errors count as those of independent pictures.
-- **Dropout**: validation less training error after the last epoch, without dropout less with it, is to be above \
-zero; the rule for differences holds. Training errors are measured with dropout at work where there is any, which \
-alone widens the difference.
+- **Dropout**: validation less training error, both of the finished network on centre patches, without dropout less \
+with it, is to be above zero; the rule for differences holds.
 - **Fig. 1**: each curve's mean training error by epoch, its points joined by lines, is followed to 25 %. \
 `reproduced` where the ratio of epochs rounds to the paper's; a curve that ends before gives a bound, `within noise` \
 while the paper's number lies within it. One run each: there is no interval.
@@ -43,8 +42,8 @@ while the paper's number lies within it. One run each: there is no interval.
 leading digits, cut off and not rounded, are the paper's.
 - **Fig. 3**: of each kernel of the first layer, the share of the sum of its squared weights that is left when at \
 each pixel the mean of red, green and blue is taken away. `reproduced` where the towers' medians lie on both sides \
-of {COLOR_LEVEL:.0%} and a two-sided Mann-Whitney test gives p < {MAX_P}; `within noise` where it does not; `not \
-reproduced` where the medians lie on one side. Kernels without a pattern have 67 %.
+of {COLOR_LEVEL:.0%} and a two-sided Mann-Whitney test gives p < {MAX_P}; `within noise` where only the test does \
+not; `not reproduced` where the medians lie on one side. Kernels without a pattern have 67 %.
 - **Time and Fig. 4** get `no verdict`: the hardware is another, and pictures are for the reader to judge.\
 """
 """In Markdown."""
@@ -111,9 +110,9 @@ def judge_count(count: int, number: int) -> Verdict:
 
 def judge_colors(medians: Sequence[float], p: float) -> Verdict:
     """Whether the kernels of one tower are mostly grey and those of another mostly not."""
-    if p >= MAX_P:
-        return "within noise"
-    return "reproduced" if min(medians) < COLOR_LEVEL < max(medians) else "not reproduced"
+    if not min(medians) < COLOR_LEVEL < max(medians):
+        return "not reproduced"
+    return "reproduced" if p < MAX_P else "within noise"
 
 
 def find_worst(verdicts: Sequence[Verdict]) -> Verdict:

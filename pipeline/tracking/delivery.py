@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from pipeline.artifacts import RunDirectory, read_json, write_json
+from pipeline.errors import InputError
 
 
 @dataclass(kw_only=True, slots=True)
@@ -40,7 +41,10 @@ def read_deliveries(run: RunDirectory) -> dict[str, Delivery]:
         InputError: the file does not fit.
     """
     path = run.path / "mlflow.json"
-    return {delivery.server: delivery for delivery in read_json(path, list[Delivery])} if path.is_file() else {}
+    try:
+        return {delivery.server: delivery for delivery in read_json(path, list[Delivery])} if path.is_file() else {}
+    except InputError as error:
+        raise InputError(f"{path} cannot be read: remove it, and all is sent again, and nothing doubled") from error
 
 
 def write_delivery(run: RunDirectory, delivery: Delivery) -> None:

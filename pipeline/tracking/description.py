@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.artifacts import RunDirectory, RunRecord, ShardSetInfo, read_json
 from pipeline.experiments import flatten, get_experiment
+from pipeline.tracking.server import once
 
 MAX_PARAMS_PER_CALL = 100  # MLflow's limit
 MAX_DIGEST_CHARACTERS = 36  # MLflow's limit
@@ -26,7 +27,8 @@ def find_or_create_run(client: Any, run: RunDirectory, record: RunRecord, *, loc
     if not found:
         tags = {ID_TAG: record.id, "mlflow.note.content": get_experiment(record.experiment).claim}
         began = int(record.starts[0].time * 1000)
-        found = [client.create_run(experiment_id, began, tags, run_name=run.path.resolve().name)]
+        with once():
+            found = [client.create_run(experiment_id, began, tags, run_name=run.path.resolve().name)]
     run_id = str(found[0].info.run_id)
     log_configuration(client, run_id, run, record)  # also of one that was found: whoever made it may have died of it
     return run_id

@@ -60,6 +60,10 @@ class Journal:
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
 
+    def count_bytes(self) -> int:
+        """Its size; 0 where there is none yet."""
+        return self.path.stat().st_size if self.path.is_file() else 0
+
     def read(self) -> list[JournalEntry]:
         """All whole lines, oldest first; a line that a crash cut short is passed over."""
         return [entry for entry, _ in self.read_from(0)]
@@ -73,7 +77,7 @@ class Journal:
             while (line := file.readline()).endswith(b"\n"):
                 try:
                     entry = JournalEntry(**json.loads(line))
-                except ValueError:  # cut short by a crash
+                except (TypeError, ValueError):  # cut short by a crash, or no entry at all
                     continue
                 yield entry, file.tell()
 

@@ -3,13 +3,14 @@
 Weights stay where they are: a model at MLflow says which file of which run it is, and how it does.
 """
 
+import math
 from typing import Any
 
 from pipeline.artifacts import EvaluationRecord, RunDirectory, RunRecord, list_steps, read_json
 from pipeline.tracking.delivery import Delivery, TrackedModel
 from pipeline.tracking.journal import JournalEntry
 from pipeline.tracking.points import is_of_network
-from pipeline.tracking.server import as_default
+from pipeline.tracking.server import as_default, once
 
 ALIAS = "best"
 DIGEST_CHARACTERS = 8
@@ -43,26 +44,39 @@ def track_models(
             del delivery.models[step]
 
 
+def forget_deleted(client: Any, delivery: Delivery) -> None:
+    """Forget models that somebody has deleted at MLflow: those of checkpoints that are kept are made again."""
+    from mlflow.exceptions import MlflowException
+
+    for step, model in list(delivery.models.items()):
+        try:
+            client.get_logged_model(model.model_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            del delivery.models[step]
+
+
 def create_model(client: Any, run: RunDirectory, record: RunRecord, run_id: str, step: int) -> TrackedModel:
     """Log a checkpoint as a model that lies elsewhere; one that is there already is taken."""
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-    name = f"step-{step}"
-    experiment_id = client.get_run(run_id).info.experiment_id
+    name, at_mlflow = f"step-{step}", client.get_run(run_id)
+    experiment_id = at_mlflow.info.experiment_id
     found = client.search_logged_models(
         [experiment_id], filter_string=f"source_run_id = '{run_id}' AND name = '{name}'", max_results=1
     )
-    if found:
-        return TrackedModel(model_id=found[0].model_id)
-    model = client.create_logged_model(
-        experiment_id,
-        name=name,
-        source_run_id=run_id,
-        tags={"run": run.path.resolve().name, "experiment": record.experiment, "step": str(step), EXTERNAL_TAG: "true"},
-        model_type="checkpoint",
-    )
-    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step)])
+    tags = {"run": run.path.resolve().name, "experiment": record.experiment, "step": str(step), EXTERNAL_TAG: "true"}
+    with once():
+        (model,) = found or [
+            client.create_logged_model(
+                experiment_id, name=name, source_run_id=run_id, tags=tags, model_type="checkpoint"
+            )
+        ]
+        if model.model_id not in {output.model_id for output in at_mlflow.outputs.model_outputs}:
+            client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step)])
+    if model.status != LoggedModelStatus.READY:  # of one that was found: whoever made it may have died of it
+        client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     return TrackedModel(model_id=model.model_id)
 
 
@@ -93,7 +107,7 @@ def register_evaluated(client: Any, run: RunDirectory, record: RunRecord, model:
     version = find_or_create_version(client, name, run, model, step, error)
     aliases = client.get_registered_model(name).aliases
     best = client.get_model_version(name, aliases[ALIAS]) if ALIAS in aliases else None
-    if best is None or error < float(best.tags[ERROR_TAG]):
+    if best is None or error < float(best.tags.get(ERROR_TAG, math.inf)):  # a version of somebody else says nothing
         client.set_registered_model_alias(name, ALIAS, version)
     model.version = version
 
@@ -120,5 +134,5 @@ def find_or_create_version(
     if found:
         return str(found[0].version)
     tags = {"run": run.path.resolve().name, "step": str(step), ERROR_TAG: repr(error)}
-    with as_default(client.tracking_uri):  # where a database looks for the model, whatever the client says
+    with once(), as_default(client.tracking_uri):  # where a database looks for the model, whatever the client says
         return str(client.create_model_version(name, source=source, model_id=model.model_id, tags=tags).version)

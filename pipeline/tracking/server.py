@@ -4,13 +4,16 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import RunDirectory, temporary_path
 
 SQLITE = "sqlite:///"
+FILE_PATIENCE = 12
+"""How many times longer than any other answer that to a file may take."""
+SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD")
 
 
 def find_tracking_uri(run: RunDirectory) -> str:
@@ -30,12 +33,17 @@ def find_database(uri: str) -> Path | None:
 
 def mask(text: str) -> str:
     """Text without the user, password and query of an address in it, however they are written."""
-    return re.sub(r"\?\S+", "", re.sub(r"(?<!sqlite)(://).*@", r"\1", text))
+    without_user = re.sub(r"(?<!sqlite)(://).*@", r"\1", text)
+    return re.sub(r"\?\S+", "", re.sub(r"\w+:[^\s/@]+@", "", without_user))  # also where `http://` was forgotten
 
 
 def describe_failure(error: Exception, uri: str) -> str:
     """First line of what went wrong, without the passwords that MLflow and drivers quote."""
-    lines = mask(str(error).replace(uri, mask(uri))).strip().splitlines()
+    text = mask(str(error).replace(uri, mask(uri)))
+    for name in SECRETS:
+        for secret in filter(None, map(str.strip, os.environ.get(name, "").splitlines())):
+            text = text.replace(secret, "***")  # a token with a line's end in it is quoted as no header
+    lines = text.strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
@@ -59,12 +67,27 @@ def connect(uri: str) -> Any:
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-@contextmanager
-def as_default(uri: str) -> Iterator[None]:
+def as_default(uri: str) -> AbstractContextManager[None]:
     """Make a server that of MLflow's calls that take none."""
-    name = "MLFLOW_TRACKING_URI"
+    return setting("MLFLOW_TRACKING_URI", uri)
+
+
+def once() -> AbstractContextManager[None]:
+    """Keep MLflow's client from repeating a call that makes something: one whose answer was lost would make two."""
+    return setting("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
+def patiently() -> AbstractContextManager[None]:
+    """Give a server longer for a file than for an answer: it hands the file on to its store before it answers."""
+    name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+    return setting(name, str(FILE_PATIENCE * int(os.environ[name])))
+
+
+@contextmanager
+def setting(name: str, value: str) -> Iterator[None]:
+    """Set a variable of the environment for a while."""
     before = os.environ.get(name)
-    os.environ[name] = uri
+    os.environ[name] = value
     try:
         yield
     finally:

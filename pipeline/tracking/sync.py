@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from pipeline.artifacts import RunDirectory, hold
+from pipeline.artifacts import RunDirectory, find_holder, hold
 from pipeline.errors import RunError
 from pipeline.tracking.delivery import Delivery, read_deliveries, write_delivery
 from pipeline.tracking.description import find_or_create_run, log_starts
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.models import track_models
+from pipeline.tracking.models import forget_deleted, track_models
 from pipeline.tracking.points import PointReader
-from pipeline.tracking.server import connect, find_database, find_tracking_uri, mask
+from pipeline.tracking.server import connect, find_database, find_tracking_uri, mask, patiently
 
 FOLDERS = ("figures", "predictions", "neighbours")
 FILES = ("config.json", "dataset.json", "damaged.json")
@@ -43,8 +43,8 @@ class Tracker:
         """Send what is new: points, state, files, models.
 
         Args:
-            status: MLflow's word for the state of the run (RUNNING, FINISHED, FAILED, KILLED); None ends a run that is
-                complete but was left RUNNING.
+            status: MLflow's word for the state of the run (RUNNING, FINISHED, FAILED, KILLED); None ends one that was
+                left RUNNING while nobody trains it any more.
             whole: with the journal itself, which would be sent again and again while it grows.
 
         Raises:
@@ -72,6 +72,8 @@ class Tracker:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
                 delivery = None  # a copy of the directory from elsewhere, or the server lost its database
+            if delivery is not None:
+                forget_deleted(self.client, delivery)
         if delivery is None:
             local = find_database(self.uri) is not None
             delivery = Delivery(server=server, run_id=find_or_create_run(self.client, self.run, record, local=local))
@@ -92,22 +94,28 @@ class Tracker:
         sources += [(path, f"system/{path.stem}/") for path in loads]
         for path, prefix in sources:
             name = str(path.relative_to(self.run.path))
-            reader = self.readers.setdefault(name, PointReader(path, prefix))
+            arrived, reader = delivery.positions.get(name, 0), self.readers.get(name, PointReader(path, prefix))
+            if arrived > reader.journal.count_bytes():  # a copy that is older than its mlflow.json
+                arrived = 0
+            if arrived < reader.position:  # MLflow has lost what this reader has passed
+                reader = PointReader(path, prefix)
+            self.readers[name] = reader
             reader.journal.sync()  # or a power cut could take lines that MLflow has, and others would take their place
-            for points, position in reader.read_batches(delivery.positions.get(name, 0)):
+            for points, position in reader.read_batches(arrived):
                 if points:
                     self.client.log_batch(delivery.run_id, metrics=points)
                 delivery.positions[name] = position
                 self._note(delivery)
 
     def _set_status(self, delivery: Delivery, status: str | None) -> None:
-        if status is None and is_complete(self.run):
-            status = "FINISHED" if self.client.get_run(delivery.run_id).info.status == "RUNNING" else None
+        if status is None and find_holder(self.run.lock) is None:
+            known, ended = self.client.get_run(delivery.run_id).info.status, name_end(self.run)
+            status = ended if known in ("RUNNING", "KILLED") and known != ended else None
         if status == "RUNNING":
             self.client.update_run(delivery.run_id, status)
         elif status is not None:
-            ended = self.readers[self.run.journal.name].newest
-            self.client.set_terminated(delivery.run_id, status, ended and int(ended * 1000))
+            ended_at = self.readers[self.run.journal.name].newest
+            self.client.set_terminated(delivery.run_id, status, ended_at and int(ended_at * 1000))
 
     def _send_files(self, delivery: Delivery, *, whole: bool) -> None:
         for path in list_files(self.run, whole=whole):
@@ -115,7 +123,8 @@ class Tracker:
             digest = self._compute_hash(path)
             if delivery.files.get(name) != digest:
                 folder = path.parent.relative_to(self.run.path)
-                self.client.log_artifact(delivery.run_id, str(path), None if folder == Path() else str(folder))
+                with patiently():
+                    self.client.log_artifact(delivery.run_id, str(path), None if folder == Path() else str(folder))
                 delivery.files[name] = digest
                 self._note(delivery)
 
@@ -173,6 +182,11 @@ def claim_sending(run: RunDirectory) -> Iterator[None]:
                 "copy it to where it can be"
             ) from error
         yield
+
+
+def name_end(run: RunDirectory) -> str:
+    """MLflow's word for how a run has ended that nobody trains."""
+    return "FINISHED" if is_complete(run) or run.read_record().status == "imported" else "KILLED"
 
 
 def is_complete(run: RunDirectory) -> bool:

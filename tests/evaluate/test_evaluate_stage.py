@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from ranks import run_ranks
 
 from pipeline.artifacts import EvaluationRecord, RunDirectory, read_json, write_json
 from pipeline.checkpoint import find_checkpoints, read_checkpoint, write_checkpoint
+from pipeline.evaluate import stage
+from pipeline.provenance import Commit
 from pipeline.tracking import Journal
 
 NUM_IMAGES, STEP = 20, 12
@@ -117,6 +120,25 @@ def test_evaluating_again_changes_nothing(evaluated):
     assert "val, ten views, step 12: top-1 error" in ended.stdout
     assert ended.stdout.count("measured earlier, in") == 2
     assert list_files(evaluated[1]) == before
+
+
+def use_commit(rank: int, *, dirty: bool) -> None:
+    stage.read_commit = lambda: Commit(id="0" * 40, dirty=dirty)
+
+
+@pytest.mark.parametrize("dirty", [True, False])
+def test_what_changed_code_measured_is_measured_again_by_committed_code_only(dirty, evaluated, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(evaluated[1], run)
+    path, points = run / "predictions" / "val-center-step-12.json", len(Journal(run / "journal.jsonl").read())
+    record = dataclasses.replace(read_json(path, EvaluationRecord), commit="f" * 40, dirty=True)
+    write_json(path, record)
+    prepare = partial(use_commit, dirty=dirty)
+    ended = run_ranks("evaluate", str(run), "--device=cpu", "--views", "center", "--batch-size=30", prepare=prepare)
+    assert ended.returncode == 0, ended.stderr
+    expected = record if dirty else dataclasses.replace(record, commit="0" * 40, dirty=False)
+    assert read_json(path, EvaluationRecord) == expected
+    assert len(Journal(run / "journal.jsonl").read()) == points  # the numbers are the same, and there already
 
 
 def test_the_training_split_can_be_evaluated_too(finished_run, tmp_path):

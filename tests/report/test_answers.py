@@ -115,20 +115,34 @@ def test_weight_decay_s_claim_is_of_the_last_epoch_s_training_errors(tmp_path, w
     assert answer.text.startswith(shown)
 
 
+def write_gap(folder: Path, experiment: str, *, train: int, val: int) -> Path:
+    """A run whose centre patches were classified with so many errors."""
+    path = write_run(folder, experiment, train_errors=(0.5,), val_error=0.9)
+    for split, num_errors, num_images in (("train", train, NUM_TRAIN), ("val", val, NUM_EVALUATED)):
+        ranks = [1] * num_errors + [0] * (num_images - num_errors)
+        write_evaluation(path, ranks, split=split, views="center")
+    return path
+
+
 def test_dropout_s_claim_is_of_the_gaps_from_training_to_validation_error(tmp_path):
-    plain = write_run(tmp_path, "source-2012", train_errors=(0.5,), val_error=0.45)
-    path = write_run(tmp_path, "no-dropout", train_errors=(0.125,), val_error=0.6)
+    plain = write_gap(tmp_path, "source-2012", train=128, val=180)
+    path = write_gap(tmp_path, "no-dropout", train=32, val=240)
     answer = find_answer("dropout-overfitting", plain, path)
     assert answer.verdict == "reproduced"
     ends = [
         (binomtest(*count).proportion_ci(method="wilson"), count[0] / count[1], sign)
-        for count, sign in (((240, 400), 1), ((32, 256), -1), ((180, 400), -1), ((128, 256), 1))
+        for count, sign in (
+            ((240, NUM_EVALUATED), 1),
+            ((32, NUM_TRAIN), -1),
+            ((180, NUM_EVALUATED), -1),
+            ((128, NUM_TRAIN), 1),
+        )
     ]
     below = np.hypot.reduce([share - ci.low if sign > 0 else ci.high - share for ci, share, sign in ends])
     above = np.hypot.reduce([ci.high - share if sign > 0 else share - ci.low for ci, share, sign in ends])
     interval = f"[{52.5 - 100 * below:.2f}, {52.5 + 100 * above:.2f}]"
     assert answer.text.endswith(f"60.00% − 12.50% without it, 45.00% − 50.00% with it: 52.50 {interval}")
-    path = write_run(tmp_path, "no-dropout", train_errors=(0.5,), val_error=0.45)
+    path = write_gap(tmp_path, "no-dropout", train=128, val=180)
     assert find_answer("dropout-overfitting", plain, path).verdict == "within noise"
 
 
@@ -176,7 +190,7 @@ def test_the_kernels_claim_is_of_the_towers_shares_of_colour(tmp_path, generator
     assert (round(medians[0], 2), round(medians[1], 2)) == (0.01, 0.68)
     assert answer.verdict == "reproduced"
     write_kernels(path, np.concatenate([colored, colored[::-1]]))
-    assert find_answer("figure-3", path).verdict == "within noise"
+    assert find_answer("figure-3", path).verdict == "not reproduced"
     RunDirectory(path).kernels.unlink()
     assert find_answer("figure-3", path).remarks == ("source-2012: no conv1.npy",)
 
@@ -191,6 +205,12 @@ def test_time_is_that_of_training_and_gets_no_verdict(tmp_path):
     answer = find_answer("time", write_run(tmp_path, "source-2012"))
     assert (answer.text, answer.verdict) == ("1 h 31 min for 91 epochs", "no verdict")
     assert answer.remarks == ("1 on CPU, AMD EPYC, 2 cores",)
+
+
+def test_what_one_run_shows_is_of_the_preferred_experiment_whatever_data_comes_first(tmp_path):
+    preferred, other = write_run(tmp_path, "source-2012"), write_run(tmp_path, "paper", data_digest="0ther" * 12)
+    for paths in ((preferred, other), (other, preferred)):
+        assert [run.path for run in find_answer("time", *paths).runs] == [preferred]
 
 
 def test_counts_are_computed_and_others_work_stays_theirs():
@@ -283,4 +303,5 @@ def test_bounds_are_judged_by_all_that_they_allow():
 def test_colours_are_judged_by_medians_and_p():
     assert judge_colors((0.1, 0.6), 0.001) == "reproduced"
     assert judge_colors((0.1, 0.6), 0.06) == "within noise"
+    assert judge_colors((0.66, 0.67), 0.7) == "not reproduced"
     assert judge_colors((0.55, 0.6), 0.001) == "not reproduced"

@@ -20,8 +20,8 @@ from written_runs import (
     write_run,
 )
 
-from pipeline.artifacts import EvaluationRecord, RunDirectory, read_json
-from pipeline.claims import CLAIMS, AnyRun, Comparison, ErrorRate, ErrorRise
+from pipeline.artifacts import EvaluationRecord, NeighboursRecord, RunDirectory, read_json
+from pipeline.claims import CLAIMS, AnyRun, Comparison, ErrorRate, ErrorRise, GapRise, Neighbours
 from pipeline.experiments import get_experiment
 from pipeline.options import PackingConfig
 from pipeline.report.answers import Answer, list_answers
@@ -31,14 +31,29 @@ from pipeline.tracking import Journal
 __all__ = ["tiny_imagenet"]
 
 MEASURED = [claim for claim in CLAIMS if isinstance(claim.measure, ErrorRate | Comparison | AnyRun)]
+NEIGHBOURS = NeighboursRecord(
+    split="val",
+    step=1,
+    epoch=1,
+    layer="fc7",
+    num_units=20,
+    num_images=NUM_TRAIN,
+    num_skipped=0,
+    data_digest="",
+    commit="0" * 40,
+    dirty=False,
+    queries=(),
+)
 SEEDS = {"source-2012": 5, "six-conv-finetune": 2}
 Spoil = Callable[[RunDirectory], None]
 
 
 def list_evaluations(experiment: str) -> set[tuple[str, str]]:
     """The splits and views that claims ask of an experiment."""
-    measures = [claim.measure for claim in MEASURED if isinstance(claim.measure, ErrorRate | ErrorRise)]
-    return {(measure.split, measure.views) for measure in measures if experiment in measure.experiments}
+    measures = [claim.measure for claim in MEASURED if experiment in claim.measure.experiments]
+    errors = {(measure.split, measure.views) for measure in measures if isinstance(measure, ErrorRate | ErrorRise)}
+    of_gaps = {("train", "center"), ("val", "center")}
+    return errors | (of_gaps if any(isinstance(measure, GapRise) for measure in measures) else set())
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +65,10 @@ def all_runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         for seed in range(SEEDS.get(name, 1)):
             path = write_run(folder, name, seed=seed, train_errors=(0.5, 0.2))
             for split, views in list_evaluations(name):
-                write_evaluation(path, draw_ranks(generator, top1=160, top5=70), split=split, views=views)
+                ranks = [1] * NUM_TRAIN if split == "train" else draw_ranks(generator, top1=160, top5=70)
+                write_evaluation(path, ranks, split=split, views=views)
             write_kernels(path, generator.normal(size=(96, 3, 11, 11)))
-            write_quickly(RunDirectory(path).neighbours / "val-step-1.json", [])
+            write_quickly(RunDirectory(path).neighbours / "val-step-1.json", NEIGHBOURS)
             paths.append(path)
     return paths
 
@@ -93,6 +109,10 @@ def change_evaluations(**changes: object) -> Spoil:
             write_quickly(path, dataclasses.replace(read_json(path, EvaluationRecord), **changes))
 
     return spoil
+
+
+def look_for_neighbours_by_changed_code(run: RunDirectory) -> None:
+    write_quickly(run.neighbours / "val-step-1.json", dataclasses.replace(NEIGHBOURS, dirty=True))
 
 
 def toggle_weights(run: RunDirectory) -> None:
@@ -146,6 +166,7 @@ IN_ERRORS: dict[str, Spoil] = {
     "never evaluated": lambda run: leave_out(run, "*"),
     "not evaluated with these views": lambda run: leave_out(run, "*-[tc]e*-*"),
     "evaluated before the end": change_evaluations(epoch=1),
+    "evaluated by code that was not committed": change_evaluations(dirty=True),
     "evaluated on other data": change_evaluations(data_digest="other"),
     "evaluated on a part": change_evaluations(num_images=NUM_EVALUATED - 1),
     "evaluated but for a damaged picture": change_evaluations(num_skipped=1),
@@ -157,16 +178,29 @@ IN_TRAINING: dict[str, Spoil] = {
 }
 
 
+IN_NEIGHBOURS: dict[str, Spoil] = {
+    "neighbours of code that was not committed": look_for_neighbours_by_changed_code,
+    "no neighbours": lambda run: shutil.rmtree(run.neighbours),
+}
+
+
 def find_kinds() -> list[tuple[str, Spoil, set[str]]]:
     """(reason, what makes it stand, keys of the claims that it keeps from being answered)."""
     everything = {claim.key for claim in MEASURED}
-    errors = {claim.key for claim in MEASURED if isinstance(claim.measure, ErrorRate | ErrorRise)}
-    single = {
+    errors = {claim.key for claim in MEASURED if isinstance(claim.measure, ErrorRate | ErrorRise | GapRise)}
+    from_counts = {
         claim.key
         for claim in MEASURED
-        if isinstance(claim.measure, ErrorRate) and sum(num for _, num in claim.measure.members) == 1
+        if isinstance(claim.measure, GapRise)
+        or (isinstance(claim.measure, ErrorRate) and sum(num for _, num in claim.measure.members) == 1)
     }
-    kinds = ((AT_ALL, everything), (IN_ERRORS, errors), (WITHOUT_PROBABILITIES, errors - single))
+    neighbours = {claim.key for claim in MEASURED if isinstance(claim.measure, Neighbours)}
+    kinds = (
+        (AT_ALL, everything),
+        (IN_NEIGHBOURS, neighbours),
+        (IN_ERRORS, errors),
+        (WITHOUT_PROBABILITIES, errors - from_counts),
+    )
     return [
         (reason, spoil, keys)
         for spoils, keys in (*kinds, (IN_TRAINING, everything - errors))

@@ -64,6 +64,8 @@ def odd_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_top5_errors=1,
         log_loss=1.0,
         data_digest=shard_set.info.digest,
+        commit="0123456789abcdef",
+        dirty=False,
     )
     file = run.predictions / f"val-ten-step-{STEP}.json"
     write_json(file, evaluation)
@@ -99,6 +101,8 @@ def odd_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_images=len(train),
         num_skipped=0,
         data_digest=shard_set.info.digest,
+        commit="0123456789abcdef",
+        dirty=False,
         queries=queries,
     )
     write_json(run.neighbours / f"val-step-{STEP}.json", record)

@@ -52,6 +52,8 @@ EVALUATION = EvaluationRecord(
     num_top5_errors=0,
     log_loss=1.0,
     data_digest="",
+    commit="0123456789abcdef",
+    dirty=False,
 )
 NAMES = ("crane", "$x$ <b>&", "運動会")
 

@@ -1,6 +1,8 @@
 """`alexnet runs`: where runs stand, from their directories alone."""
 
+import errno
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -85,6 +87,21 @@ def test_runs_are_found_below_a_folder_but_not_among_mlflows_artifacts(run: RunD
 def test_a_run_of_another_version_is_a_row_that_says_so(run: RunDirectory):
     write_json(run.config, {"experiment": "paper"})
     assert read_state(run).state == "unreadable: written by another version"
+
+
+def test_an_evaluation_that_cannot_be_read_hides_no_other_run(run: RunDirectory):
+    shutil.copytree(run.path, run.path.with_name("b run"))
+    (run.predictions / "val-ten-step-99.json").write_text("{}")
+    states = list_states(RunsConfig(paths=(run.path.parent,)))
+    assert [state.state for state in states] == ["unreadable: written by another version", "finished"]
+
+
+def test_a_run_of_somebody_who_does_not_show_it_is_a_row(run: RunDirectory, monkeypatch):
+    def refuse(path: Path, *words: str) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert read_state(run).state == "unreadable: Permission denied"
 
 
 def test_a_run_that_has_journalled_nothing_yet_is_a_row(run: RunDirectory):

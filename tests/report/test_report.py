@@ -1,6 +1,7 @@
 """The report: what its page holds of runs that may answer nothing, and whose page it replaces."""
 
 import re
+import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -39,12 +40,31 @@ def test_report_holds_every_claim_the_rules_and_the_run_with_its_modifications(f
     assert run.record.starts[0].command in text
     for name in re.findall(r"!\[[^\]]*\]\(([^)]*)\)", text):
         assert ET.parse(tmp_path / name).getroot().tag.endswith("svg")
+    ids = re.findall(r' id="([^"]*)"', (tmp_path / "report.html").read_text())
+    assert len(ids) == len(set(ids))
 
 
 def test_report_without_runs_says_not_run_everywhere(tmp_path: Path):
     text = report(ReportConfig(runs=(), out=tmp_path)).read_text()
     assert text.count("| not run ") == 2 * NUM_NOT_RUN
     assert "## Runs" not in text
+
+
+def test_a_copy_of_a_run_is_shown_once_and_a_run_from_within_has_its_name(finished_run, tmp_path, monkeypatch):
+    copied = Path(shutil.copytree(finished_run, tmp_path / "copied"))
+    monkeypatch.chdir(copied)
+    text = report(ReportConfig(runs=(Path(), finished_run), out=tmp_path / "out")).read_text()
+    assert "## Run copied\n" in text
+    assert "## Run finished" not in text
+    assert "finished is left out: it is the same run as copied" in text
+
+
+def test_damaged_predictions_are_said_by_name(finished_run: Path, tmp_path: Path):
+    copied = Path(shutil.copytree(finished_run, tmp_path / "copied"))
+    (newest,) = (copied / "predictions").glob("val-ten-*.npz")
+    newest.write_bytes(newest.read_bytes()[:1000])
+    text = report(ReportConfig(runs=(copied,), out=tmp_path / "out", pictures=False)).read_text()
+    assert f"{newest.name} is damaged" in text
 
 
 def test_a_page_of_somebody_else_is_not_overwritten_and_an_own_one_is(finished_run: Path, tmp_path: Path):

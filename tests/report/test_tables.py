@@ -31,7 +31,7 @@ FOREIGN = (
     "two\nlines",
     "&lt; &amp;",
     r"back\slash",
-    "50 % of $5 #1 {x} ^ ~",
+    "50 % of $5 #1 {x} ^ ~ $x$",
     "=1+1",
     "ünïcode 汉字",
 )
@@ -104,6 +104,14 @@ def test_latex_escapes_what_is_foreign_and_has_booktabs_rules():
     assert latex.count(r"\\") == 3
 
 
+@pytest.mark.parametrize("text", ["[1em] x", "*x"])
+def test_no_first_cell_of_a_latex_row_belongs_to_the_line_before_it(text):
+    latex = Table(name="t", headers=("a", "b"), rows=(("x", "--y"), (text, "−1 [−2, 3]"))).format_latex()
+    (line,) = (line for line in latex.splitlines() if text in line)
+    assert "-{}-y" in latex
+    assert re.sub(" +", " ", line).strip() == rf"{{}}{text} & $-$1 [$-$2, 3] \\"
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here; apt-get install texlive-latex-extra")
 def test_latex_of_all_claims_compiles(tmp_path):
     table = build_claims_table(list_answers([]))
@@ -143,13 +151,13 @@ def test_the_claims_table_has_a_row_a_claim_in_the_paper_s_order():
 def test_an_answered_row_says_who_measured_it_from_which_code_on_what_and_for_how_long(tmp_path):
     paths = [write_run(tmp_path, name) for name in ("no-lrn", "source-2012")]
     for path in paths:
-        write_evaluation(path, draw_ranks(np.random.default_rng(2), top1=160, top5=70))
+        write_evaluation(path, draw_ranks(np.random.default_rng(2), top1=160, top5=70), commit="feed" * 10)
     table = build_claims_table(list_answers(read_runs(*paths)))
     row = next(dict(zip(table.headers, row, strict=True)) for row in table.rows if "response" in row[0])
     assert row["measured, % [95% interval]"].startswith("0.00 [−")
     assert row["experiment"] == "no-lrn against source-2012"
     assert row["run"] == "no-lrn, source-2012"
-    assert row["commit"] == "c0ffeec0ffee"
+    assert row["commit"] == "c0ffeec0ffee, feedfeedfeed"  # trained, then evaluated
     assert row["shard set"] == "ilsvrc2012 d1ge57d1ge57, 256 to train, 400 classified"
     assert row["training time, h:mm:ss"] == "1:37:00, 1:31:00"
 

@@ -116,6 +116,8 @@ def write_evaluation(
         num_top5_errors=int((asked > 4).sum()),
         log_loss=float(-np.log(placed[np.arange(len(labels)), labels]).mean()),
         data_digest=run.read_record().data_digest,
+        commit=run.read_record().starts[-1].commit,
+        dirty=False,
     )
     arrays = {"positions": np.arange(len(ranks)), "labels": labels, "probabilities": placed.astype(np.float32)}
     file = run.predictions / f"{split}-{views}-step-{record.step}.json"

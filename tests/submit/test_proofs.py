@@ -84,6 +84,7 @@ def test_a_run_directory_is_free_or_of_the_same_run(
     run = write_run(tmp_path / "same", few_set)
     assert "train" in print_plan([*words[1:], str(run)], capsys)
     (tmp_path / "free" / "slurm").mkdir(parents=True)
+    (tmp_path / "free" / "dataset.json").touch()  # of a start that was killed before it wrote config.json
     assert "train" in print_plan([*words[1:], "free"], capsys)
 
 

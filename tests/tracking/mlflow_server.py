@@ -93,7 +93,9 @@ class Proxy(ThreadingHTTPServer):
         self.upstream = upstream
         self.uri = f"http://127.0.0.1:{self.server_port}"
         self.mode: int | str = "pass on"
-        """A status code to answer with; `pass on`; `slow`; `silent`: no answer; `deaf`: the answer gets lost."""
+        """A status code to answer with; `pass on`; `slow`; `silent`: no answer; `deaf`: the answer gets lost; the end
+        of a path: the first answer to a POST there gets lost."""
+        self.answer_to_files_seconds = 0.0
         self.requests: list[str] = []
         self.closing = threading.Event()
 
@@ -123,7 +125,10 @@ class ProxyHandler(BaseHTTPRequestHandler):
         else:
             self.server.closing.wait(0.5 if mode == "slow" else 0)
             status, content = self.ask_upstream(body)
-            if mode == "deaf":
+            if self.command == "PUT":
+                self.server.closing.wait(self.server.answer_to_files_seconds)
+            if mode == "deaf" or (self.command == "POST" and self.path.endswith(mode)):
+                self.server.mode = "deaf" if mode == "deaf" else "pass on"
                 self.close_connection = True
             else:
                 self.answer(status, content)

@@ -1,5 +1,7 @@
 """The journal keeps every line, whatever ends the process that writes it."""
 
+import pytest
+
 from pipeline.tracking import Journal
 
 
@@ -22,6 +24,14 @@ def test_journal_passes_over_a_line_that_a_crash_cut_short_and_keeps_the_next(tm
     assert [entry.step for entry in journal.read()] == [1]
     journal.append(step=3, epoch=0.3, metrics={"train/loss": 1.0})
     assert [entry.step for entry in journal.read()] == [1, 3]
+
+
+@pytest.mark.parametrize("line", [b"1\n", b"{}\n", b'{"step": 1}\n', bytes(4096)])
+def test_journal_passes_over_a_line_that_is_no_entry(tmp_path, line):
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.path.write_bytes(line)
+    journal.append(step=3, epoch=0.3, metrics={"train/loss": 1.0})
+    assert [entry.step for entry in journal.read()] == [3]
 
 
 def test_of_a_step_that_occurs_twice_the_later_line_counts(tmp_path):

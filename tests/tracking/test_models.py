@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow_server import MlflowServer
+from mlflow_server import MlflowServer, Proxy
 from tracked_runs import add_evaluation, make_run
 
 from pipeline.artifacts import RunDirectory, write_json
@@ -137,3 +137,36 @@ def test_a_crash_before_it_was_noted_doubles_neither_models_nor_versions(client:
         }
         assert list_versions(client, run) == [("10", "0.5"), ("20", "0.4")]
         assert read_best(client, run) == "20"
+
+
+@pytest.mark.parametrize("path", ["mlflow/logged-models", "model-versions/create"])
+def test_what_was_made_without_an_answer_is_made_once(
+    proxy: Proxy, client: MlflowClient, run: RunDirectory, monkeypatch, path: str
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
+    keep(run, 10)
+    add_evaluation(run, 10, num_errors=5)
+    proxy.mode = path
+    with pytest.raises(MlflowException, match="Max retries"):
+        sync_run(run)
+    assert list_models(client, run).keys() == {"step-10"}
+    assert list_versions(client, run) == [("10", "0.5")]
+
+
+def test_a_model_that_was_deleted_at_mlflow_is_made_again(client: MlflowClient, run: RunDirectory):
+    keep(run, 10, 20)
+    client.delete_logged_model(sync_run(run).models[10].model_id)
+    add_evaluation(run, 10, num_errors=5)
+    assert list_models(client, run).keys() == {"step-10", "step-20"}
+    assert list_versions(client, run) == [("10", "0.5")]
+
+
+def test_a_best_version_of_somebody_else_gives_way(client: MlflowClient, run: RunDirectory):
+    name = name_registered_model(run.read_record())
+    client.create_registered_model(name)
+    version = client.create_model_version(name, source="s3://elsewhere/model")
+    client.set_registered_model_alias(name, "best", version.version)
+    keep(run, 10)
+    add_evaluation(run, 10, num_errors=5)
+    sync_run(run)
+    assert read_best(client, run) == "10"

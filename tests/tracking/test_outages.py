@@ -198,6 +198,16 @@ def test_server_that_has_room_for_points_but_not_for_files(server: MlflowServer,
     assert arrived.read_bytes() == large.read_bytes()
 
 
+def test_a_store_that_takes_its_time_for_a_file_gets_it(
+    proxy: Proxy, server: MlflowServer, run: RunDirectory, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+    monkeypatch.setattr(proxy, "answer_to_files_seconds", 4)
+    assert sync_or_warn(run)
+    assert list(server.artifacts.rglob(f"{read_run_id(run)}/artifacts/config.json"))
+
+
 @pytest.fixture
 def nobody(monkeypatch) -> Iterator[str]:
     """An address where connections are refused."""

@@ -93,11 +93,23 @@ def test_a_database_that_is_not_there_is_named_without_its_password(run: RunDire
     [
         ("http://u:p@host:5000/api", "http://host:5000/api"),
         ("cannot reach postgresql://u:p@a/b@host/db?password=p now", "cannot reach postgresql://host/db now"),
+        ("user:p@host:5000", "host:5000"),
+        ("http:/u:p@host", "http:/host"),
         ("sqlite:////data/me@home/mlflow.db", "sqlite:////data/me@home/mlflow.db"),
     ],
 )
 def test_an_address_is_shown_without_user_and_password(text: str, masked: str):
     assert mask(text) == masked
+
+
+@pytest.mark.parametrize("secret", ["word\n", "two\nwords"])
+def test_a_token_that_is_no_header_is_not_quoted(run: RunDirectory, monkeypatch, capsys, secret: str):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", secret)
+    assert not sync_or_warn(run)
+    said = capsys.readouterr().out
+    assert "header value: 'Bearer ***" in said
+    assert not any(word in said for word in secret.split())
 
 
 @contextmanager

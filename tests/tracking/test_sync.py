@@ -5,6 +5,7 @@ import math
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ from mlflow import MlflowClient
 from mlflow_server import MlflowServer, Proxy
 from tracked_runs import append_lines, count_rows, make_run, read_journal_points, read_points, read_run_id
 
-from pipeline.artifacts import RunDirectory
+from pipeline.artifacts import RunDirectory, hold, write_json
+from pipeline.errors import InputError
 from pipeline.experiments import flatten
 from pipeline.tracking import Journal, find_tracking_uri, sync_run
 from pipeline.tracking.description import ID_TAG
+from pipeline.tracking.sync import Tracker
 
 POINTS_PER_LINE = 7
 
@@ -109,6 +112,64 @@ def test_answers_that_get_lost_double_nothing(proxy: Proxy, server: MlflowServer
     proxy.mode = "pass on"
     delivery = sync_run(run)
     assert read_points(server.database, delivery.run_id) == read_journal_points(run)
+
+
+def test_a_run_whose_making_was_not_answered_is_made_once(
+    proxy: Proxy, server: MlflowServer, run: RunDirectory, monkeypatch
+):
+    sync_run(make_run(run.path.with_name("other")))  # so that the experiment is there
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
+    proxy.mode = "runs/create"
+    with pytest.raises(Exception, match=r"Max retries"):
+        sync_run(run)
+    sync_run(run)
+    assert count_runs(MlflowClient(server.uri), run) == 1
+
+
+def test_a_journal_that_is_older_than_what_is_noted_of_it_arrives_whole(server: MlflowServer, run: RunDirectory):
+    lines = run.journal.read_bytes().splitlines(keepends=True)
+    sync_run(run)
+    run.journal.write_bytes(b"".join(lines[:12]))
+    append_lines(run, 3, first=31)
+    delivery = sync_run(run)
+    assert read_points(server.database, delivery.run_id) >= read_journal_points(run)
+
+
+def test_what_mlflow_has_lost_while_it_was_fed_is_sent_again(server: MlflowServer, run: RunDirectory):
+    tracker = Tracker(run)
+    first = tracker.send()
+    MlflowClient(server.uri).delete_run(first.run_id)
+    (run.path / "mlflow.json").unlink()
+    append_lines(run, 3, first=21)
+    second = tracker.send()
+    assert second.run_id != first.run_id
+    assert read_points(server.database, second.run_id) == read_journal_points(run)
+
+
+@pytest.mark.parametrize("note", ["", '[{"server":'])
+def test_a_note_that_cannot_be_read_is_named_with_what_to_do(server: MlflowServer, run: RunDirectory, note: str):
+    (run.path / "mlflow.json").write_text(note)
+    with pytest.raises(InputError, match=r"mlflow\.json cannot be read: remove it, and all is sent again"):
+        sync_run(run)
+
+
+def test_a_run_that_nobody_trains_any_more_does_not_stay_running(server: MlflowServer, run: RunDirectory):
+    client = MlflowClient(server.uri)
+    run_id = sync_run(run, status="RUNNING").run_id
+    with hold(run.lock):
+        sync_run(run)
+        assert client.get_run(run_id).info.status == "RUNNING"
+    sync_run(run)
+    assert client.get_run(run_id).info.status == "KILLED"
+    Journal(run.journal).append(step=99, epoch=run.read_record().config.schedule.epochs, metrics={"train/loss": 0.5})
+    sync_run(run)
+    assert client.get_run(run_id).info.status == "FINISHED"
+
+
+def test_imported_weights_are_a_finished_run(server: MlflowServer, tmp_path: Path):
+    run = make_run(tmp_path / "imported", num_lines=0)
+    write_json(run.config, replace(run.read_record(), status="imported"))
+    assert MlflowClient(server.uri).get_run(sync_run(run).run_id).info.status == "FINISHED"
 
 
 def test_numbers_that_are_none_arrive_too(server: MlflowServer, run: RunDirectory):

@@ -102,6 +102,8 @@ def add_evaluation(run: RunDirectory, step: int, num_errors: int) -> None:
         num_top5_errors=0,
         log_loss=1.0,
         data_digest=run.read_record().data_digest,
+        commit="0123456789abcdef",
+        dirty=False,
     )
     write_json(run.predictions / f"val-center-step-{step}.json", record)
     np.savez(run.predictions / f"val-center-step-{step}.npz", probabilities=np.full((10, 3), num_errors, np.float32))

@@ -153,6 +153,8 @@ def test_safetensors_come_back_bit_by_bit_with_their_origin(imported, shard_set,
         num_top5_errors=1,
         log_loss=1.5,
         data_digest=shard_set.info.digest,
+        commit="0123456789abcdef",
+        dirty=False,
     )
     write_json(run / "predictions" / "val-ten-step-6.json", measured)
     out = tmp_path / "shared.safetensors"

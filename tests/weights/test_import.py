@@ -87,6 +87,8 @@ def test_no_claim_is_answered_by_an_imported_run(shard_set, caffe_files, tmp_pat
         num_top5_errors=5,
         log_loss=1.0,
         data_digest=record.data_digest,
+        commit="0123456789abcdef",
+        dirty=False,
     )
     write_json(run.predictions / "trained.json", found)
     assert list_answered(run) == ["one-cnn-2012"]  # had it been trained for so long
