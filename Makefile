@@ -42,9 +42,9 @@ demo-paper: $(SETUP) ## the same with the paper's text taken literally
 	@$(PY) -m pipeline demo --experiment paper
 
 mlflow: $(SETUP) ## open MLflow on the runs below RUNS (runs/demo), on this machine only
-	@test -f $(RUNS)/mlflow.db || { echo "make mlflow: $(RUNS) has no mlflow.db: run \`make demo\` first, or say where with RUNS=DIR"; exit 2; }
+	@test -f "$(RUNS)/mlflow.db" || { echo "make mlflow: $(RUNS) has no mlflow.db: run \`make demo\` first, or say where with RUNS=DIR"; exit 2; }
 	@echo "mlflow: http://127.0.0.1:$(PORT) (Ctrl-C stops it)"
-	@MLFLOW_DISABLE_TELEMETRY=true $(PY) -m mlflow server --backend-store-uri sqlite:///$(RUNS)/mlflow.db --artifacts-destination $(abspath $(RUNS))/mlflow-artifacts --host 127.0.0.1 --port $(PORT) --workers 1
+	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(PY) -m mlflow server --backend-store-uri "sqlite:///$(RUNS)/mlflow.db" --artifacts-destination "$$(cd "$(RUNS)" && pwd)/mlflow-artifacts" --host 127.0.0.1 --port $(PORT) --workers 1
 
 test: $(SETUP) ## the tests
 	@$(PY) -m pytest -n 2

@@ -60,6 +60,10 @@ CONV_BIASES, FC_BIAS = (0.0, 1.0, 0.0, 1.0, 1.0), 1.0  # §5; fc8 has 0
 PARAMETERS = 60_965_224  # counted from the layers of §3.5; abstract and §4: 60 million
 NEURONS = 659_272  # counted likewise; abstract: 650,000
 
+# What is shown of a network
+FIGURE_4_PICTURES, FIGURE_4_LIKELIEST = 8, 5  # Fig. 4, left: test pictures, and the likeliest labels of each
+FIGURE_4_QUERIES, FIGURE_4_NEAREST = 5, 6  # Fig. 4, right: test pictures, and the nearest training pictures of each
+
 # The source's CIFAR-10 net (layers-18pct), for Fig. 1
 CIFAR_KERNELS, CIFAR_CONV_SIZE = (32, 32, 64), 5
 CIFAR_CONV_STDS, CIFAR_FC_STD = (1e-4, 0.01, 0.01), 0.01

@@ -1,7 +1,8 @@
 """A run directory: configuration, journal, checkpoints, predictions, figures."""
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -199,6 +200,15 @@ class RunDirectory:
         """
         check(self.config.is_file(), f"{self.path} has no config.json: pass a directory that `alexnet train` wrote")
         return read_json(self.config, RunRecord)
+
+
+def find_runs(path: Path) -> Iterator[Path]:
+    """Yield the run directories in or below a path, those of submitted jobs that have not begun, too, by name."""
+    for folder, below, files in os.walk(path):
+        if "config.json" in files or (Path(folder) / "slurm" / "submission.json").is_file():
+            yield Path(folder)
+            below.clear()
+        below[:] = sorted(name for name in below if name[0] != "." and name != "mlflow-artifacts")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

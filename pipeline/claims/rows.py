@@ -149,7 +149,7 @@ ABLATIONS = (
 CIFAR_10 = (
     Claim(
         key="figure-1",
-        text="tanh against ReLU: epochs to 25 % training error on CIFAR-10",
+        text="tanh against ReLU: epochs to 25% training error on CIFAR-10",
         where="§3.1, Fig. 1",
         paper="6 times as many",
         measure=EpochRatio(experiment="fig1-tanh", baseline="fig1-relu", dataset="CIFAR-10", threshold=0.25, times=6.0),
@@ -158,7 +158,7 @@ CIFAR_10 = (
         key="lrn-cifar-10",
         text="Response normalisation on CIFAR-10: test error",
         where="§3.3",
-        paper="13 % without, 11 % with",
+        paper="13% without, 11% with",
         note="no experiment: the source's net for it has locally connected layers",
     ),
 )

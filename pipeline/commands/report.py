@@ -36,17 +36,9 @@ def start_runs(command: Command, words: list[str]) -> None:
 def start_sync(command: Command, words: list[str]) -> None:
     """Bring runs to MLflow."""
     config = command.parse(SyncConfig, words, positional=True)
-    from pipeline.artifacts import RunDirectory
-    from pipeline.tracking import sync_or_warn
+    from pipeline.tracking.catch_up import catch_up
 
-    runs = [RunDirectory(path) for path in config.runs]
-    for run in runs:
-        run.read_record()
-    failed = [run for run in runs if not sync_or_warn(run)]
-    for run in runs:
-        if run not in failed:
-            print(f"sync: MLflow has all of {run.path}")
-    if failed:
+    if not catch_up(config):
         sys.exit(RUN_ERROR_CODE)
 
 

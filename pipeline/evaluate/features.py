@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from pipeline import paper
 from pipeline.artifacts import (
     Neighbour,
     NeighboursRecord,
@@ -37,8 +38,6 @@ from pipeline.options import EvaluateConfig
 from pipeline.provenance import Commit
 
 T = TypeVar("T")
-NUM_NEAREST = 6
-"""Training pictures beside each query (Fig. 4, right)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,10 +118,10 @@ class Nearest:
     distances: npt.NDArray[np.float64]
 
     def merge(self, other: "Nearest") -> "Nearest":
-        """The `NUM_NEAREST` nearest among those of both, for the same queries."""
+        """The `FIGURE_4_NEAREST` nearest among those of both, for the same queries."""
         positions = np.concatenate([self.positions, other.positions], axis=1)
         distances = np.concatenate([self.distances, other.distances], axis=1)
-        order = np.lexsort((positions, distances))[:, :NUM_NEAREST]
+        order = np.lexsort((positions, distances))[:, : paper.FIGURE_4_NEAREST]
         return Nearest(
             positions=np.take_along_axis(positions, order, axis=1),
             distances=np.take_along_axis(distances, order, axis=1),

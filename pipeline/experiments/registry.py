@@ -39,5 +39,5 @@ Status = Literal["as registered", "modified"]
 
 
 def get_status(name: str, config: ExperimentConfig) -> Status:
-    """Whether `config` is what is registered under `name`; a modified run never takes a row of the report."""
+    """Whether `config` is what `name` registers; who changed more than the seed never takes a row of the report."""
     return "modified" if find_differences(get_experiment(name).config, config) else "as registered"

@@ -26,7 +26,9 @@ class SyncConfig:
     """What `alexnet sync` brings to MLflow."""
 
     runs: tuple[Path, ...]
-    """Run directories that `alexnet train` wrote."""
+    """Run directories that `alexnet train` wrote, or folders with some in them."""
+    tracking_uri: str | None = None
+    """Address of MLflow; None takes MLFLOW_TRACKING_URI, or else the sqlite file beside each run."""
 
     def __post_init__(self) -> None:
         check(len(self.runs) > 0, "name at least one run directory")

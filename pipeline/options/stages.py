@@ -115,13 +115,19 @@ class ReportConfig:
     runs: tuple[Path, ...]
     """Run directories that `alexnet train` and `alexnet evaluate` wrote."""
     out: Path = Path("results")
-    """Directory for report.md, report.html, figures/ and tables/; an earlier report there is replaced."""
+    """Directory for report.md, report.html, figures/ and tables/; an earlier report there is replaced, nothing else."""
     tracking_uri: str | None = None
     """MLflow's tracking server whose runs are read, too, as far as they have ended."""
     data: Path | None = None
-    """Shard set whose pictures are shown; None takes each run's own, from where training read it."""
+    """Shard set of runs, whose pictures are shown; None takes each run's own, from where training read it."""
     pictures: bool = True
     """Show pictures of the data set, as Fig. 4 does; not everyone who reads a report may have a license for them."""
+
+    def __post_init__(self) -> None:
+        check(
+            self.runs or self.tracking_uri,
+            "name run directories that `alexnet train` wrote, or give a server with --tracking-uri",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

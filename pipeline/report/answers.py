@@ -1,6 +1,7 @@
 """What the runs say to every claim of the paper."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pipeline.claims import CLAIMS, AnyRun, Claim, ErrorRate, ErrorRise, KernelColors, Neighbours, NetworkCount
 from pipeline.report.answer import Answer, Measurement, NotRunError, Verdict
@@ -32,10 +33,39 @@ def answer_claim(claim: Claim, groups: Sequence[Sequence[MeasuredRun]]) -> Answe
     obstacles = list[str]()
     for runs in groups:
         try:
-            return measure_claim(claim, runs)
+            answer = measure_claim(claim, runs)
         except NotRunError as error:
             obstacles += error.args
+        else:
+            return replace(answer, remarks=(*answer.remarks, *list_rivals(answer, groups)))
     return Answer(claim=claim, verdict="not run", remarks=tuple(dict.fromkeys(obstacles)))
+
+
+def list_rivals(answer: Answer, groups: Sequence[Sequence[MeasuredRun]]) -> tuple[str, ...]:
+    """A remark on runs of the same experiments and seeds that could have answered, had they come first."""
+    names = [
+        rival.path.name
+        for runs in groups
+        for rival in runs
+        if all(rival is not run for run in answer.runs)
+        and any(is_twin(rival, run) for run in answer.runs)
+        and can_answer(answer.claim, rival, [run for run in runs if run is rival or not is_twin(rival, run)])
+    ]
+    return (f"{', '.join(names)} could have answered, too, and came later",) if names else ()
+
+
+def is_twin(run: MeasuredRun, other: MeasuredRun) -> bool:
+    """Whether two runs are of one experiment and seed."""
+    ours, theirs = run.record, other.record
+    return (ours.experiment, ours.config.seed) == (theirs.experiment, theirs.config.seed)
+
+
+def can_answer(claim: Claim, run: MeasuredRun, runs: Sequence[MeasuredRun]) -> bool:
+    """Whether a run is among those that answer a claim."""
+    try:
+        return any(run is found for found in measure_claim(claim, runs).runs)
+    except NotRunError:
+        return False
 
 
 def measure_claim(claim: Claim, runs: Sequence[MeasuredRun]) -> Answer:

@@ -7,7 +7,7 @@ from pipeline.artifacts import EvaluationRecord, Split
 from pipeline.claims import Dataset, Views
 from pipeline.experiments import find_differences, get_experiment
 from pipeline.report.answer import NotRunError
-from pipeline.report.measured import MeasuredRun
+from pipeline.report.measured import MeasuredRun, format_epochs
 
 FindObstacle = Callable[[MeasuredRun], str | None]
 """Says in a few words why a run may not take a row; None where it may."""
@@ -65,7 +65,7 @@ def find_training_obstacle(run: MeasuredRun, dataset: Dataset) -> str | None:
     """Why a run may take no row that its training answers: it must have reached the end, too."""
     epochs, whole = run.record.config.schedule.epochs, count_official(dataset, "val")
     if run.num_epochs < epochs:
-        return find_obstacle(run, dataset) or f"{run.num_epochs:g} of {epochs} epochs"
+        return find_obstacle(run, dataset) or f"{format_epochs(run.num_epochs)} of {epochs} epochs"
     if not 0 <= whole - run.record.num_val_images <= run.record.num_dropped_images:
         return find_obstacle(run, dataset) or f"{run.record.num_val_images:,} of {whole:,} validation pictures"
     return find_obstacle(run, dataset)

@@ -149,7 +149,7 @@ def draw_panel(axes: Axes, recipe: RecipeRuns) -> None:
     chance = find_chance(get_first(recipe)) * 100
     axes.axhline(chance, color=MUTED, linestyle="--", linewidth=1)
     axes.annotate(
-        f"chance, {chance:.0f} %",
+        f"chance, {chance:.0f}%",
         (0, chance),
         (4, 3),
         ("axes fraction", "data"),

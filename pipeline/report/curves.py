@@ -15,6 +15,7 @@ from pipeline.config import ScheduleConfig
 from pipeline.drawing import MUTED, choose_line, save_svg, themed
 from pipeline.errors import check
 from pipeline.options import CurvesConfig
+from pipeline.report.document import format_count
 from pipeline.report.figures.names import format_label
 from pipeline.report.measured import MeasuredRun, read_run
 from pipeline.report.origins import format_origins
@@ -85,7 +86,7 @@ def write_curves(config: CurvesConfig) -> Path:
             format_origins([curve.run for curve in curves]),
         ],
     )
-    print(f"curves: {len(curves)} runs in {path}")
+    print(f"curves: {format_count(len(curves), 'run')} in {path}")
     return path
 
 
@@ -156,7 +157,7 @@ def format_curves(curves: Sequence[Curve], metric: str, threshold: float | None)
     rows = [
         [
             curve.run.path.name,
-            f"{curve.run.record.experiment} ({curve.run.record.status})",
+            f"{curve.run.record.experiment} ({curve.run.describe_status()})",
             format_rates(curve.run.record.config.schedule),
             f"{curve.points[-1][0]:g}",
             f"{curve.points[-1][1] * get_scale(metric):.3g}",
@@ -213,4 +214,4 @@ def get_scale(metric: str) -> int:
 
 def format_value(metric: str, value: float) -> str:
     """A value of the metric with its unit."""
-    return f"{value * get_scale(metric):g}" + (" %" if metric.endswith("_error") else "")
+    return f"{value * get_scale(metric):g}" + ("%" if metric.endswith("_error") else "")

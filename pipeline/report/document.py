@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from tabulate import tabulate
 from pipeline.artifacts import write_bytes
 
 MARKDOWN_SIGNS = re.compile(r"[\\`*_\[\]<>&|~$]")  # GitHub takes what stands between dollars for a formula
+LATEX_PACKAGES = r"\usepackage{array,booktabs,longtable}"
+LATEX_LETTERS, LATEX_GAP = 30, 5
+"""Letters beside which a longer cell gets no wider column, and what stands between two columns."""
 FORMULA_SIGNS = tuple("=+-@＝＋－＠")  # OWASP, "CSV Injection"
 
 
@@ -33,9 +37,22 @@ def escape_formula(text: str) -> str:
     return f"'{line}" if line.startswith(FORMULA_SIGNS) and not is_number(line) else line
 
 
+def format_count(count: int, thing: str) -> str:
+    """How many of a thing, in the singular: `1 run`, `1,500 runs`."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def is_number(text: str) -> bool:
     """Whether a cell is a number and nothing else."""
     return re.fullmatch(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", text, re.ASCII) is not None
+
+
+def format_latex_columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield columns whose shares of the text's width are as their longest cells, of which very long ones are broken."""
+    widths = [min(max(map(len, column)), LATEX_LETTERS) + LATEX_GAP for column in zip(*rows, strict=True)]
+    for width in widths:
+        share = f"{width / sum(widths):.4f}"
+        yield rf">{{\raggedright\arraybackslash}}p{{\dimexpr {share}\linewidth-2\tabcolsep}}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,13 +62,27 @@ class Table:
     name: str
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    printed: tuple[str, ...] = ()
+    """Headers of the columns that LaTeX has, where a page is too narrow for all."""
 
     def __post_init__(self) -> None:
         assert all(len(row) == len(self.headers) for row in self.rows), "a row has other columns than the headers"
+        assert set(self.printed) <= set(self.headers), "a column that is printed is none"
+
+    def choose_columns(self, places: Sequence[int]) -> "Table":
+        """The table with these columns alone."""
+        headers, *rows = (tuple(row[place] for place in places) for row in (self.headers, *self.rows))
+        return Table(name=self.name, headers=headers, rows=tuple(rows))
+
+    def leave_out_empty(self) -> "Table":
+        """The table without columns that are empty in every row."""
+        filled = [place for place in range(len(self.headers)) if any(row[place] for row in self.rows)]
+        return self.choose_columns(filled) if self.rows else self
 
     def format_markdown(self) -> str:
-        """The table as GitHub reads it."""
-        headers, *rows = ([escape_markdown(cell) for cell in row] for row in (self.headers, *self.rows))
+        """The table as GitHub reads it, without columns that are empty in every row."""
+        shown = self.leave_out_empty()
+        headers, *rows = ([escape_markdown(cell) for cell in row] for row in (shown.headers, *shown.rows))
         return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
 
     def format_csv(self) -> str:
@@ -63,12 +94,17 @@ class Table:
         return content.getvalue()
 
     def format_latex(self) -> str:
-        """The table for a document that uses `booktabs`."""
-        headers, *rows = ([" ".join(cell.split()) for cell in row] for row in (self.headers, *self.rows))
+        """The table over the width of the text and over as many pages as it needs, with `LATEX_PACKAGES`."""
+        shown = self.choose_columns([self.headers.index(header) for header in self.printed or self.headers])
+        headers, *rows = ([" ".join(cell.split()) for cell in row] for row in (shown.headers, *shown.rows))
         latex = tabulate(rows, headers=headers, tablefmt="latex_booktabs", disable_numparse=True)
-        unbound = re.sub(r"^( *)(?=[\[*])", r"\1{}", latex, flags=re.MULTILINE)  # else it belongs to the `\\` before it
+        _, *lines, _ = latex.replace("\\midrule", "\\midrule\n\\endhead").splitlines()
+        body = "\n".join(lines)
+        unbound = re.sub(r"^( *)(?=[\[*])", r"\1{}", body, flags=re.MULTILINE)  # else it belongs to the `\\` before it
         apart = re.sub("-(?=-)", "-{}", unbound)  # two hyphens of a flag are no dash
-        return apart.replace("−", "$-$") + "\n"  # pdflatex knows no U+2212
+        plain = apart.replace("−", "$-$")  # pdflatex knows no U+2212
+        columns = "\n".join(format_latex_columns([headers, *rows]))
+        return f"% {LATEX_PACKAGES}\n\\begin{{longtable}}{{\n{columns}\n}}\n{plain}\n\\end{{longtable}}\n"
 
     def write(self, folder: Path) -> None:
         """Write `NAME.csv` and `NAME.tex`."""

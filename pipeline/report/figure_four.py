@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pipeline import paper
 from pipeline.artifacts import (
     EvaluationRecord,
     NeighboursRecord,
@@ -24,13 +26,10 @@ from pipeline.drawing import BACKGROUND, GREEN, GRID, INK, MUTED, SVG, clean, fi
 from pipeline.errors import InputError, check
 from pipeline.evaluate.ensemble import Predictions, read_predictions
 from pipeline.preprocess.inspect import read_image
-from pipeline.report.document import Picture, escape_markdown
+from pipeline.report.document import Picture, escape_markdown, format_count
 from pipeline.report.figures.guesses import find_saved, get_predictions_file
 from pipeline.report.figures.names import format_label, format_name
 from pipeline.report.measured import MeasuredRun
-
-NUM_PICTURES, NUM_LIKELIEST, NUM_QUERIES = 8, 5, 5
-"""Fig. 4: pictures and likeliest labels on its left, rows on its right."""
 
 FONT, FONT_PIXELS, LINE_PIXELS = "DejaVu Sans, Verdana, Arial, sans-serif", 12, 16
 MARGIN, GAP = 16, 24
@@ -58,15 +57,16 @@ def draw_guesses(run: MeasuredRun, data: Path | None = None) -> Picture | str:
     try:
         evaluation, saved = read_newest_predictions(run)
         shard_set = RunDirectory(run.path).open_data(run.record, data)
-        chosen = spread_positions(len(saved.positions), NUM_PICTURES)
+        chosen = spread_positions(len(saved.positions), paper.FIGURE_4_PICTURES)
         root = lay_out_guesses(shard_set, evaluation.split, saved, chosen)
     except InputError as error:
         return explain("The likeliest labels", run, error)
+    views = "ten views" if evaluation.views == "ten" else "centre patch"
     caption = (
         f"Pictures of {evaluation.split}, their labels in bold, and the five likeliest by {format_label(run)} after "
-        f"{evaluation.epoch} epochs, {evaluation.views} view{'s' if evaluation.views == 'ten' else ''}. The right "
-        "label is ticked and its bar green; a bar as wide as its picture is a probability of 1. The pictures are the "
-        f"middle ones of {len(chosen)} equal parts of all {len(saved.positions):,}, whatever they show."
+        f"{format_count(evaluation.epoch, 'epoch')}, {views}. The right label is ticked and its bar green; a bar as "
+        f"wide as its picture is a probability of 1. The pictures are the middle ones of {len(chosen)} equal parts of "
+        f"all {len(saved.positions):,}, whatever they show."
     )
     return build_picture(root, format_name("guesses", run), "Fig. 4, left: the five likeliest labels", caption)
 
@@ -84,7 +84,7 @@ def lay_out_guesses(shard_set: ShardSet, name: Split, saved: Predictions, chosen
         InputError: a picture or its shard is damaged.
     """
     split = shard_set.open_split(name)
-    num_bars = min(NUM_LIKELIEST, saved.probabilities.shape[1])
+    num_bars = min(paper.FIGURE_4_LIKELIEST, saved.probabilities.shape[1])
     width, height = GUESS_EDGE + GAP, GUESS_EDGE + 2 * LINE_PIXELS + num_bars * BAR_STEP + GAP
     num_rows = -(-len(chosen) // GUESSES_PER_ROW)
     root = begin_svg(GUESSES_PER_ROW * width - GAP, num_rows * height - GAP)
@@ -109,15 +109,15 @@ def draw_neighbours(run: MeasuredRun, data: Path | None = None) -> Picture | str
     try:
         record = read_newest_neighbours(run)
         shard_set = RunDirectory(run.path).open_data(run.record, data)
-        chosen = spread_positions(len(record.queries), NUM_QUERIES).tolist()
+        chosen = spread_positions(len(record.queries), paper.FIGURE_4_QUERIES).tolist()
         root = lay_out_neighbours(shard_set, replace(record, queries=tuple(record.queries[row] for row in chosen)))
     except InputError as error:
         return explain("The nearest training pictures", run, error)
     caption = (
         f"On the left pictures of {record.split}; beside each the training pictures nearest to it among "
         f"{record.num_images:,}, by Euclidean distance of the {record.num_units:,} activations of {record.layer} in "
-        f"{format_label(run)} after {record.epoch} epochs. Those of the same class are ticked. The pictures on the "
-        f"left are spread evenly over {record.split}, whatever they show."
+        f"{format_label(run)} after {format_count(record.epoch, 'epoch')}. Those of the same class are ticked. The "
+        f"pictures on the left are spread evenly over {record.split}, whatever they show."
     )
     return build_picture(root, format_name("neighbours", run), "Fig. 4, right: the nearest training pictures", caption)
 
@@ -169,13 +169,20 @@ def read_newest_neighbours(run: MeasuredRun) -> NeighboursRecord:
     """
     files = RunDirectory(run.path).neighbours.glob("*-step-*.json")
     found = [read_json(file, NeighboursRecord) for file in files]
-    check(found, f"{run.path} has no neighbours: run `alexnet evaluate {run.path} --neighbours {NUM_QUERIES}`")
+    check(
+        found, f"{run.path} has no neighbours: run `alexnet evaluate {run.path} --neighbours {paper.FIGURE_4_QUERIES}`"
+    )
     return max(found, key=lambda record: (record.step, record.split == "test"))
 
 
 def explain(what: str, run: MeasuredRun, error: InputError) -> str:
-    """Why a figure is missing, in Markdown; paths and names are foreign text."""
-    return escape_markdown(clean(f"{what} of {format_label(run)} are not shown: {error}."))
+    """Why a figure is missing, in Markdown; paths and names are foreign text.
+
+    A run is called by its name, as it is all over the page: what a server sent lies somewhere for a moment only.
+    """
+    path = rf"(?<![\w./-]){re.escape(str(run.path))}(?![\w.-])"
+    reason = re.sub(path, lambda _: run.path.name, str(error))
+    return escape_markdown(clean(f"{what} of {format_label(run)} are not shown: {reason}."))
 
 
 def begin_svg(width: int, height: int) -> ET.Element:
@@ -259,7 +266,7 @@ def add_guesses(cell: ET.Element, shard_set: ShardSet, label: int, probabilities
     """Add the label below a picture, and the likeliest ones with their bars."""
     y = GUESS_EDGE + LINE_PIXELS
     add_name(cell, shard_set, label, y, LABEL_COLUMNS, is_bold=True)
-    likeliest = np.argsort(-probabilities, kind="stable")[:NUM_LIKELIEST]
+    likeliest = np.argsort(-probabilities, kind="stable")[: paper.FIGURE_4_LIKELIEST]
     for guess, probability in zip(likeliest.tolist(), probabilities[likeliest].tolist(), strict=True):
         y, is_right = y + BAR_STEP, guess == label
         add_name(cell, shard_set, guess, y, GUESS_COLUMNS, is_right=is_right)

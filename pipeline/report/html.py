@@ -5,9 +5,13 @@ import hashlib
 import re
 from collections.abc import Sequence
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
+from markdown_it.common.utils import escapeHtml
+from markdown_it.token import Token
+from markupsafe import Markup, escape
 
 from pipeline.report.document import Picture, Section, Table
 
@@ -17,7 +21,10 @@ NUMBER = re.compile(r"([+\-−]?)(\d[\d,]*(?:\.\d+)?)(?!\w)")
 INTERVAL = re.compile(r" \[[^\]]*\](?: /)?")
 """An interval behind its number, and the stroke before the next number."""
 
-BLANKS = frozenset({"", "–", "not run"})
+FLAG = re.compile(r"(?<!\S)--[a-z][\w.-]*")
+"""A flag of a command, without its value."""
+
+BLANKS = frozenset({"", "–", "not run", "not evaluated"})
 """Cells that say that there is nothing: pale, and below all others however a table is sorted."""
 
 VERDICTS = frozenset({"reproduced", "not reproduced", "within noise"})
@@ -38,10 +45,10 @@ def render_html(title: str, sections: Sequence[Section]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "markdown": MarkdownIt("js-default").disable("image").render,
+        "markdown": build_markdown().render,
         "number": read_number,
         "number_columns": find_number_columns,
-        "unbroken": join_intervals,
+        "unbroken": join_cell,
         "element": cut_element,
     }
     style, script = (files("pipeline.report").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
@@ -55,6 +62,18 @@ def render_html(title: str, sections: Sequence[Section]) -> str:
         blanks=BLANKS,
         verdicts=VERDICTS,
     )
+
+
+def build_markdown() -> MarkdownIt:
+    """What renders paragraphs; of code each word is an element, for no line to end at a hyphen within a flag."""
+
+    def render_code(_: Any, tokens: Sequence[Token], place: int, *__: Any) -> str:
+        words = map(escapeHtml, tokens[place].content.split(" "))
+        return f"<code>{' '.join(f'<span>{word}</span>' for word in words)}</code>"
+
+    markdown = MarkdownIt("js-default").disable("image")
+    markdown.add_render_rule("code_inline", render_code)
+    return markdown
 
 
 def read_number(cell: str) -> float | None:
@@ -74,9 +93,10 @@ def is_numeric(cell: str) -> bool:
     return read_number(cell) is not None and not any(map(str.isalpha, cell))
 
 
-def join_intervals(cell: str) -> str:
-    """The cell with spaces at which no line ends between a number and its interval, nor within it."""
-    return INTERVAL.sub(lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), cell)
+def join_cell(cell: str) -> Markup:
+    """The cell as HTML in which no line ends between a number and its interval, nor within it, nor within a flag."""
+    joined = INTERVAL.sub(lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), cell)
+    return Markup(FLAG.sub(r'<span class="flag">\g<0></span>', str(escape(joined))))  # noqa: S704 - escaped
 
 
 def cut_element(picture: Picture) -> str:

@@ -1,5 +1,6 @@
 """What a run measured."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,13 @@ class MeasuredRun:
         name = f"{evaluation.split}-{evaluation.views}-step-{evaluation.step}.npz"
         return RunDirectory(self.path).predictions / name
 
+    def describe_status(self) -> str:
+        """The run's status, and of one that is as registered but for its seed, which may take rows, that seed."""
+        registered = get_experiment(self.record.experiment).config
+        if self.record.status == "modified" and set(find_differences(registered, self.record.config)) == {"seed"}:
+            return f"as registered, seed {self.record.config.seed}"
+        return self.record.status
+
     def list_modifications(self) -> list[str]:
         """Fields that differ from the registered experiment, as `field = value (registered)`."""
         registered = get_experiment(self.record.experiment).config
@@ -42,6 +50,11 @@ class MeasuredRun:
             f"`{name}` = {found} ({expected})"
             for name, (expected, found) in find_differences(registered, self.record.config).items()
         ]
+
+
+def format_epochs(epochs: float) -> str:
+    """Epochs that were trained, rounded down to the tenth, so that only the whole is the whole."""
+    return f"{math.floor(10 * epochs) / 10:g}"
 
 
 def read_run(path: Path) -> MeasuredRun:

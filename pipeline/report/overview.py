@@ -1,14 +1,12 @@
 """Where runs stand, told from their directories alone: a row a run."""
 
-import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tabulate import tabulate
 
-from pipeline.artifacts import EvaluationRecord, RunDirectory, RunRecord, find_holder, read_json
+from pipeline.artifacts import EvaluationRecord, RunDirectory, RunRecord, find_holder, find_runs, read_json
 from pipeline.durations import format_seconds
 from pipeline.errors import InputError, check
 from pipeline.options import RunsConfig
@@ -56,15 +54,6 @@ def list_states(config: RunsConfig) -> list[RunState]:
     where = " ".join(map(str, config.paths))
     check(found, f"{where} holds no run: pass a directory that `alexnet train` wrote, or a folder with some in it")
     return [read_state(RunDirectory(path)) for path in dict.fromkeys(found)]
-
-
-def find_runs(path: Path) -> Iterator[Path]:
-    """Yield the run directories in or below a path, those of submitted jobs that have not begun, too, by name."""
-    for folder, below, files in os.walk(path):
-        if "config.json" in files or (Path(folder) / "slurm" / "submission.json").is_file():
-            yield Path(folder)
-            below.clear()
-        below[:] = sorted(name for name in below if name[0] != "." and name != "mlflow-artifacts")
 
 
 def read_state(run: RunDirectory) -> RunState:

@@ -38,7 +38,7 @@ function makeSortable(table) {
 function makeFilterable(box, table) {
   const rows = [...table.tBodies[0].rows];
   if (rows.length <= FILTERED_ROWS) return;
-  const input = make("input", { type: "search", placeholder: "Filter rows", ariaLabel: `Filter ${table.id}` });
+  const input = make("input", { type: "search", placeholder: "Filter rows", ariaLabel: `Filter rows: ${box.ariaLabel}` });
   const count = make("output");
   const line = make("div", { className: "filter" });
   line.append(input, count);

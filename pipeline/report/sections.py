@@ -3,16 +3,17 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pipeline import paper
 from pipeline.errors import InputError
 from pipeline.report.answer import Answer
 from pipeline.report.answers import list_answers
 from pipeline.report.document import Picture, Section, Table, escape_markdown, format_code
-from pipeline.report.figure_four import draw_guesses, draw_neighbours
+from pipeline.report.figure_four import draw_guesses, draw_neighbours, explain
 from pipeline.report.figures.claims import build_claims_picture
 from pipeline.report.figures.classes import build_class_errors
 from pipeline.report.figures.confusion import build_confused_pairs, build_confusion_matrix
 from pipeline.report.figures.figure_one import build_figure_one
-from pipeline.report.figures.guesses import read_guesses
+from pipeline.report.figures.guesses import find_saved, read_guesses
 from pipeline.report.figures.kernels import build_kernels
 from pipeline.report.figures.learning import build_comparison, build_learning_curves
 from pipeline.report.measured import MeasuredRun
@@ -32,7 +33,7 @@ def build_sections(
     data: Path | None = None,
     left_out: Sequence[str] = (),
 ) -> list[Section]:
-    """All that is known, the paper's claims first.
+    """All that is known, the paper's claims first, or the runs where they answer none of them.
 
     Args:
         runs: the runs.
@@ -43,17 +44,19 @@ def build_sections(
     """
     answers = list_answers(runs)
     claims = (summarise(answers, runs), build_claims_picture(answers), build_claims_table(answers))
-    sections = [
+    claimed = [
         Section(title="Claims of the paper", parts=claims),
         Section(title="How rows are judged", parts=(RULES,)),
     ]
-    if runs or left_out:
-        sentences = tuple(escape_markdown(sentence) for sentence in left_out)
-        sections.append(Section(title="Runs", parts=(*sentences, *list_comparisons(runs))))
-    sections += [
+    measured = [
         Section(title=f"Run {run.path.name}", parts=tuple(list_run_parts(run, pictures=pictures, data=data)))
         for run in runs
     ]
+    if runs or left_out:
+        sentences = tuple(escape_markdown(sentence) for sentence in left_out)
+        measured.insert(0, Section(title="Runs", parts=(*sentences, *list_comparisons(runs))))
+    is_answered = any(answer.runs for answer in answers)
+    sections = [*claimed, *measured] if is_answered else [*measured, *claimed]
     throughput = build_throughput_table(results)
     if throughput is not None:
         sections.append(Section(title="Throughput", parts=(throughput,)))
@@ -64,8 +67,8 @@ def summarise(answers: Sequence[Answer], runs: Sequence[MeasuredRun]) -> str:
     """How many rows anybody has answered."""
     answered = sum(bool(answer.runs) for answer in answers)
     return (
-        f"**{answered} of {len(answers)} rows** are answered by runs; {len(runs)} were read. Errors in percent; "
-        "lower is better."
+        f"**{answered} of {len(answers)} rows** are answered by runs (read: {len(runs)}). Errors in percent; lower is "
+        "better."
     )
 
 
@@ -73,7 +76,8 @@ def list_comparisons(runs: Sequence[MeasuredRun]) -> Iterator[str | Table | Pict
     """Yield what sets runs side by side."""
     if not runs:
         return
-    yield build_comparison(runs)
+    if len(runs) > 1:
+        yield build_comparison(runs)
     figure_one = build_figure_one(runs)
     if figure_one is not None:
         yield figure_one
@@ -89,7 +93,8 @@ def list_run_parts(run: MeasuredRun, *, pictures: bool, data: Path | None) -> It
         yield kernels
     yield from list_class_parts(run)
     if pictures:
-        yield from (draw_guesses(run, data), draw_neighbours(run, data))
+        is_evaluated, shown = find_saved(run) is not None, (draw_guesses(run, data), draw_neighbours(run, data))
+        yield from (part for part in shown if is_evaluated or isinstance(part, Picture))
 
 
 def list_class_parts(run: MeasuredRun) -> Iterator[str | Table | Picture]:
@@ -97,10 +102,11 @@ def list_class_parts(run: MeasuredRun) -> Iterator[str | Table | Picture]:
     try:
         guesses = read_guesses(run)
     except InputError as error:
-        yield escape_markdown(str(error))
+        yield explain("Errors by class", run, error)
         return
     if guesses is None:
-        yield f"Not evaluated yet: see {format_code(f'alexnet evaluate {run.path.name}')}."
+        command = format_code(f"alexnet evaluate {run.path.name} --neighbours {paper.FIGURE_4_QUERIES}")
+        yield f"No predictions on val or test are saved: {command} makes them, for errors by class and Fig. 4."
         return
     yield build_class_errors(run, guesses)
     matrix = build_confusion_matrix(run, guesses)

@@ -1,14 +1,15 @@
 """The report stage: read runs, write `report.md`, `report.html`, figures and tables."""
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline.artifacts import write_bytes
+from pipeline.artifacts import read_shard_set, write_bytes
 from pipeline.errors import check
 from pipeline.options import ReportConfig
-from pipeline.report.document import Picture, Section, Table, escape_markdown
+from pipeline.report.document import Picture, Section, Table, escape_markdown, format_count
 from pipeline.report.html import render_html
 from pipeline.report.measured import MeasuredRun, read_run
 from pipeline.report.page import check_own_page, format_mark
@@ -16,18 +17,19 @@ from pipeline.report.sections import TITLE, build_sections
 
 
 def report(config: ReportConfig) -> Path:
-    """Write the report on `config.runs` and the runs of `config.tracking_uri`; no run at all gives a table of claims.
+    """Write the report on `config.runs` and the runs of `config.tracking_uri`.
 
     Returns:
         Path of `report.md`.
 
     Raises:
-        InputError: a path is no run directory, or `report.md` is there and is no report.
+        InputError: a path is no run directory, `config.data` is the shard set of none, or what is at `config.out`
+            stands in the way.
         RunError: the tracking server cannot be read.
     """
     path, page = config.out / "report.md", config.out / "report.html"
+    check_out(config.out)
     check_own_page(path, "report")
-    check(path.exists() or not page.exists(), f"{page} exists without a report.md beside it: choose another --out")
     with TemporaryDirectory() as taken:
         paths, left_out = list(config.runs), list[str]()
         if config.tracking_uri is not None:
@@ -37,24 +39,65 @@ def report(config: ReportConfig) -> Path:
             paths += found
         runs, copies = leave_out_copies([read_run(run) for run in paths])
         left_out += copies
+        if config.data is not None:
+            check_data(config.data, runs)
         sections = build_sections(
             runs, results=config.out, pictures=config.pictures, data=config.data, left_out=left_out
         )
-    known = list_files(path.read_text()) if path.exists() else set()
     text = format_markdown(sections)
+    known, written = (list_files(path.read_text()) if path.exists() else set()), list_files(text)
+    check_foreign(config.out, written - known)
+    write_bytes(path, text.encode())  # first: it says which of the others are ours
     for part in (part for section in sections for part in section.parts):
         if isinstance(part, Table):
             part.write(config.out / "tables")
         elif isinstance(part, Picture):
             write_bytes(config.out / "figures" / f"{part.name}.svg", part.svg)
     write_bytes(page, render_html(TITLE, sections).encode())
-    write_bytes(path, text.encode())
-    for name in known - list_files(text):  # those of an earlier report
+    for name in known - written:  # those of an earlier report
         (config.out / name).unlink(missing_ok=True)
     for sentence in left_out:
         print(f"report: {sentence}")
-    print(f"report: {len(runs)} runs in {path} and {page}")
+    print(f"report: {format_count(len(runs), 'run')} in {path} and {page}")
     return path
+
+
+def check_out(out: Path) -> None:
+    """Refuse a folder that cannot be made or written to, before any run is read.
+
+    Raises:
+        InputError: it is one.
+    """
+    for folder in (out, out / "figures", out / "tables"):
+        found = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+        check(found.is_dir(), f"--out {out} cannot be a folder: {found} is a file; choose another place")
+        writable = os.access(found, os.W_OK | os.X_OK, effective_ids=True)
+        check(writable, f"--out {out} cannot be written: you may not write to {found}; choose another place")
+
+
+def check_foreign(out: Path, names: Collection[str]) -> None:
+    """Refuse to replace files that no report lists.
+
+    Raises:
+        InputError: there is one.
+    """
+    found = next((out / name for name in sorted(names) if (out / name).exists()), None)
+    check(found is None, f"{found} exists and is of no report in --out {out}: move it away, or choose another place")
+
+
+def check_data(data: Path, runs: Sequence[MeasuredRun]) -> None:
+    """Refuse a shard set that no run was trained on.
+
+    Raises:
+        InputError: it is one, or none at all.
+    """
+    digest = read_shard_set(data).info.digest
+    known = ", ".join(sorted({run.record.data_digest[:12] for run in runs}))
+    check(
+        any(run.record.data_digest == digest for run in runs),
+        f"--data {data} has the digest {digest[:12]}, and no run was trained on it but on {known or 'nothing'}: "
+        "pass theirs, or leave it out",
+    )
 
 
 def leave_out_copies(runs: Sequence[MeasuredRun]) -> tuple[list[MeasuredRun], list[str]]:
@@ -93,5 +136,5 @@ def format_part(part: str | Table | Picture) -> str:
 
 
 def list_files(text: str) -> set[str]:
-    """Figures and tables that a report shows, by their paths from it."""
-    return set(re.findall(r"\]\(((?:figures|tables)/[\w-]+\.(?:svg|csv|tex))\)", text))
+    """The page, figures and tables that a report links, by their paths from it."""
+    return set(re.findall(r"\]\((report\.html|(?:figures|tables)/[\w-]+\.(?:svg|csv|tex))\)", text))

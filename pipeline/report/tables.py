@@ -8,9 +8,9 @@ from pipeline.durations import format_clock
 from pipeline.report.answer import Answer, Measurement, format_measurement
 from pipeline.report.document import Table
 from pipeline.report.intervals import Count, compute_interval
-from pipeline.report.measured import MeasuredRun
+from pipeline.report.measured import MeasuredRun, format_epochs
 
-NOT_RUN = "not run"
+NOT_RUN, NOT_EVALUATED = "not run", "not evaluated"
 DIGEST_CHARACTERS = 12
 
 
@@ -49,7 +49,7 @@ def build_claims_table(answers: Sequence[Answer]) -> Table:
         "training time, h:mm:ss",
         "remarks",
     )
-    return Table(name="claims", headers=headers, rows=rows)
+    return Table(name="claims", headers=headers, rows=rows, printed=(*headers[:7], "run"))
 
 
 def format_data(claim: Claim) -> str:
@@ -127,12 +127,12 @@ def build_runs_table(runs: Sequence[MeasuredRun]) -> Table:
         rows.append(
             (
                 run.path.name,
-                f"{record.experiment} ({record.status})",
+                f"{record.experiment} ({run.describe_status()})",
                 str(record.config.seed),
                 f"{record.num_train_images:,} / {record.num_val_images:,}, {record.config.model.num_classes} classes",
                 format_digest(record),
-                f"{run.num_epochs:g} of {record.config.schedule.epochs}",
-                *(format_evaluation(evaluation) if evaluation else NOT_RUN for evaluation in measured),
+                f"{format_epochs(run.num_epochs)} of {record.config.schedule.epochs}",
+                *(format_evaluation(evaluation) if evaluation else NOT_EVALUATED for evaluation in measured),
                 f"{100 * (1 - 1 / record.config.model.num_classes):.1f}",
                 format_clock(run.seconds),
                 ", ".join(list_commits([run])),
@@ -153,7 +153,8 @@ def build_runs_table(runs: Sequence[MeasuredRun]) -> Table:
         "commit",
         "processes, machine",
     )
-    return Table(name="runs", headers=headers, rows=tuple(rows))
+    printed = (*headers[:3], *headers[5:8], headers[9])
+    return Table(name="runs", headers=headers, rows=tuple(rows), printed=printed)
 
 
 def format_evaluation(evaluation: EvaluationRecord) -> str:

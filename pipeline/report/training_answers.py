@@ -15,6 +15,7 @@ from pipeline.report.candidates import (
     get_evaluation,
 )
 from pipeline.report.curves import average_by_epoch, find_crossing, format_crossing
+from pipeline.report.document import format_count
 from pipeline.report.intervals import Count, compute_sum_interval
 from pipeline.report.measured import MeasuredRun
 from pipeline.report.verdicts import find_claimed, judge_bounds, judge_difference
@@ -125,7 +126,7 @@ def answer_time(claim: Claim, measure: TrainingTime, runs: Sequence[MeasuredRun]
     return Answer(
         claim=claim,
         verdict="no verdict",
-        text=f"{format_seconds(run.seconds)} for {run.record.config.schedule.epochs} epochs",
+        text=f"{format_seconds(run.seconds)} for {format_count(run.record.config.schedule.epochs, 'epoch')}",
         remarks=tuple(machines),
         runs=(run,),
     )

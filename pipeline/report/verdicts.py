@@ -17,7 +17,7 @@ RULES = f"""\
 - **What takes a row**: runs of the registered experiment, of any seed and otherwise unchanged, from committed code \
 at every start, on the whole of the official data set, through all epochs, evaluated after the last one. Rows that \
 no such run answers say `not run`.
-- **Intervals** are at 95 % and over pictures: another draw of as many pictures would move the number so far. They \
+- **Intervals** are at 95% and over pictures: another draw of as many pictures would move the number so far. They \
 do not say how far another seed would. Of an error: Wilson's. Of a difference on the same pictures: Bonett and \
 Price's of 2012, from which pictures each run got wrong. Of differences between errors in training: Zou and Donner's \
 of 2008, from Wilson's.
@@ -35,7 +35,7 @@ network learns, without weight decay less that with it, is to be above zero; the
 errors count as those of independent pictures.
 - **Dropout**: validation less training error, both of the finished network on centre patches, without dropout less \
 with it, is to be above zero; the rule for differences holds.
-- **Fig. 1**: each curve's mean training error by epoch, its points joined by lines, is followed to 25 %. \
+- **Fig. 1**: each curve's mean training error by epoch, its points joined by lines, is followed to 25%. \
 `reproduced` where the ratio of epochs rounds to the paper's; a curve that ends before gives a bound, `within noise` \
 while the paper's number lies within it. One run each: there is no interval.
 - **Counts** are computed from the registered network's layers, biases included, and `reproduced` where their two \
@@ -43,7 +43,7 @@ leading digits, cut off and not rounded, are the paper's.
 - **Fig. 3**: of each kernel of the first layer, the share of the sum of its squared weights that is left when at \
 each pixel the mean of red, green and blue is taken away. `reproduced` where the towers' medians lie on both sides \
 of {COLOR_LEVEL:.0%} and a two-sided Mann-Whitney test gives p < {MAX_P}; `within noise` where only the test does \
-not; `not reproduced` where the medians lie on one side. Kernels without a pattern have 67 %.
+not; `not reproduced` where the medians lie on one side. Kernels without a pattern have 67%.
 - **Time and Fig. 4** get `no verdict`: the hardware is another, and pictures are for the reader to judge.\
 """
 """In Markdown."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pipeline.config import ExperimentConfig, ScheduleConfig
 from pipeline.drawing import BLUE, GRID, INK, MUTED, VERMILLION, save_svg, themed
@@ -18,6 +19,8 @@ MAX_POINTS = 400
 LABEL_ROWS, LABEL_WIDTH = 3, 0.14
 """Rates are written above the curves; where one would be written over another, which takes this share of the axis, it
 goes into the next row."""
+HEADROOM = 1.05
+"""Top of an axis, by the highest value."""
 
 TRAINING = {"color": INK, "linestyle": "-"}
 TOP1 = {"color": BLUE, "linestyle": "--", "marker": "o"}
@@ -120,8 +123,16 @@ def draw_chance(axes: Axes, value: float) -> None:
 
 
 def finish_axes(axes: Axes, *, ylabel: str, top: float | None = None) -> None:
-    """Axes from 0 on, epochs up to the last point, names with units, a grid."""
-    axes.set(xlabel="epochs", ylabel=ylabel, ylim=(0, top))
+    """Axes from 0 on, whole epochs up to the last point, names with units, a grid.
+
+    Args:
+        axes: with its curves.
+        ylabel: name and unit.
+        top: of the axis; None for a little above the highest value.
+    """
+    highest = axes.dataLim.y1 if axes.dataLim.y1 > 0 else 1
+    axes.set(xlabel="epochs", ylabel=ylabel, ylim=(0, HEADROOM * highest if top is None else top))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlim(0, axes.dataLim.x1 if axes.dataLim.x1 > 0 else 1)  # below 0 where there is no point
     axes.grid(color=GRID)
 

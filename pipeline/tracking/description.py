@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.artifacts import RunDirectory, RunRecord, ShardSetInfo, read_json
@@ -25,13 +26,19 @@ def find_or_create_run(client: Any, run: RunDirectory, record: RunRecord, *, loc
     experiment_id = find_or_create_experiment(client, run, record.experiment, local=local)
     found = client.search_runs([experiment_id], filter_string=f"tags.`{ID_TAG}` = '{record.id}'", max_results=1)
     if not found:
-        tags = {ID_TAG: record.id, "mlflow.note.content": get_experiment(record.experiment).claim}
+        tags = {ID_TAG: record.id, "mlflow.note.content": write_note(record)}
         began = int(record.starts[0].time * 1000)
         with once():
             found = [client.create_run(experiment_id, began, tags, run_name=run.path.resolve().name)]
     run_id = str(found[0].info.run_id)
     log_configuration(client, run_id, run, record)  # also of one that was found: whoever made it may have died of it
     return run_id
+
+
+def write_note(record: RunRecord) -> str:
+    """What MLflow shows above a run: what it is to show, lest that be read as what it has shown."""
+    note = f"Claim of the experiment: {get_experiment(record.experiment).claim}"
+    return note if record.status == "as registered" else f"{note}. This run is {record.status}."
 
 
 def find_or_create_experiment(client: Any, run: RunDirectory, name: str, *, local: bool) -> str:
@@ -109,7 +116,7 @@ def log_starts(client: Any, run_id: str, record: RunRecord) -> None:
     }
     for number, start in enumerate(record.starts):
         attempt = {
-            "time": str(start.time),
+            "time": datetime.fromtimestamp(start.time, UTC).isoformat(timespec="seconds"),
             "hosts": ", ".join(start.hosts),
             "world_size": str(start.world_size),
             "device": start.device,

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.artifacts import RunDirectory
 from pipeline.errors import RunError
 from pipeline.tracking.description import ID_TAG
-from pipeline.tracking.server import connect, describe_failure, mask
+from pipeline.tracking.server import check_address, connect, describe_failure, mask
 from pipeline.tracking.sync import FILES, FOLDERS, NAME
 
 PAGE = 1000
@@ -26,20 +26,27 @@ def download_runs(uri: str, folder: Path) -> tuple[list[Path], list[str]]:
         The run directories, oldest first, and a sentence for each run that is left out.
 
     Raises:
+        InputError: the address is none, or names an sqlite file that is not there.
         RunError: the server cannot be reached or refuses.
     """
-    paths, sentences = list[Path](), list[str]()
+    check_address(uri, is_read=True)
     try:
-        client = connect(uri)
-        for found in list_runs(client):
-            run = RunDirectory(folder / name_directory(found.info.run_name, folder))
-            download_files(client, found.info.run_id, run)
-            if run.config.is_file() and run.journal.is_file():
-                paths.append(run.path)
-            else:
-                sentences.append(f"{run.path.name} is left out: it has not ended, or was not brought over to its end")
+        client = connect(uri, is_read=True)
+        listed = list(list_runs(client))
     except Exception as error:
         raise RunError(f"MLflow at {mask(uri)} cannot be read: {describe_failure(error, uri)}") from error
+    paths, sentences = list[Path](), list[str]()
+    for found in listed:
+        run = RunDirectory(folder / name_directory(found.info.run_name, folder))
+        try:
+            download_files(client, found.info.run_id, run)
+        except Exception as error:  # noqa: BLE001 - stores fail in many ways, and the other runs are none the worse
+            sentences.append(f"{run.path.name} is left out: it cannot be downloaded ({describe_failure(error, uri)})")
+            continue
+        if run.config.is_file() and run.journal.is_file():
+            paths.append(run.path)
+        else:
+            sentences.append(f"{run.path.name} is left out: it has not ended, or was not brought over to its end")
     return paths, sentences
 
 

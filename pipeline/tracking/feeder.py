@@ -1,29 +1,32 @@
 """Feeds MLflow while a run is on, from a thread of its own: nothing that MLflow does may hurt the run."""
 
+import shlex
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from pipeline.artifacts import RunDirectory, write_bytes
+from pipeline.errors import InputError, RunError
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.server import describe_failure, find_database, find_tracking_uri, mask
-from pipeline.tracking.sync import Tracker, is_complete
+from pipeline.tracking.server import describe_failure, find_database, find_tracking_uri, mask, name_default
+from pipeline.tracking.sync import Tracker, is_complete, list_sources
 
 FEED_INTERVAL_SECONDS = 10.0
 FINAL_WAIT_SECONDS = 60.0
 ANSWER_SECONDS = 10.0
 """How long a server may take for one answer while the end of a run waits for it."""
 STOP_WAIT_SECONDS = 3.0
+MAX_QUOTED_LINES = 5
 
 
 class Feeder:
     """Sends a run's news now and then; a failure is one printed sentence, and everything is sent again later."""
 
-    def __init__(self, run: RunDirectory) -> None:
-        """Connect later, for that may fail, too."""
-        self.run = run
+    def __init__(self, run: RunDirectory, uri: str | None = None) -> None:
+        """Connect later, for that may fail, too; `uri` as in `Tracker`."""
+        self.run, self.uri = run, uri or find_tracking_uri(run)
         self.tracker: Tracker | None = None
         self.is_delivering = True
         """Whether the last attempt brought everything over."""
@@ -38,20 +41,51 @@ class Feeder:
         """Send what is new; `status` and `whole` as in `Tracker.send`."""
         self.began_at = time.monotonic()
         try:
-            self.tracker = self.tracker or Tracker(self.run)
+            self.tracker = self.tracker or Tracker(self.run, self.uri)
             self.tracker.send(status=status, whole=whole)
             self.is_delivering = True
         except Exception as error:  # noqa: BLE001 - the tracker may fail in any way it likes; the journal has it all
             self.tracker, self.is_delivering = None, False
-            if warn:
-                reason = describe_failure(error, find_tracking_uri(self.run))
-                warn_of_gap(self.run, f"did not take the metrics ({reason})")
+            if warn and isinstance(error, InputError | RunError):
+                print(f"tracking: {error}", flush=True)
+            elif warn:
+                self.warn_of_gap(f"did not take the metrics ({describe_failure(error, self.uri)})")
 
     def feed_until(self, stop: threading.Event) -> None:
         """Send every few seconds; one sentence an outage."""
         self.feed(status="RUNNING", whole=False)
         while not stop.wait(FEED_INTERVAL_SECONDS):
             self.feed(status="RUNNING", whole=False, warn=self.is_delivering)
+
+    def warn_of_gap(self, what: str) -> None:
+        """Say that MLflow lacks something, where it is safe, and what to do."""
+        print(
+            f"tracking: MLflow at {mask(self.uri)} {what}; they are safe in {self.run.journal}, "
+            f"bring them over with `{format_sync(self.run, self.uri)}`",
+            flush=True,
+        )
+
+
+def format_sync(run: RunDirectory, uri: str) -> str:
+    """The command that brings a run to a server; the password is left out."""
+    words = ["alexnet", "sync", str(run.path)]
+    is_default = uri == name_default(run) == find_tracking_uri(run)
+    return shlex.join(words if is_default else [*words, "--tracking-uri", mask(uri)])
+
+
+def warn_of_damage(run: RunDirectory) -> None:
+    """Say which lines of the run's files of metrics are passed over, if there are any."""
+    for name in list_sources(run):
+        numbers = list[int]()
+        with suppress(OSError):  # whoever needs the file says so
+            numbers = Journal(run.path / name).find_damage()
+        if numbers:
+            quoted = ", ".join([*map(str, numbers[:MAX_QUOTED_LINES]), *["…"] * (len(numbers) > MAX_QUOTED_LINES)])
+            print(
+                f"tracking: passed over what is damaged or unfinished in {run.path / name}: line {quoted} "
+                f"({len(numbers)} in all)",
+                flush=True,
+            )
 
 
 def draw_curves(run: RunDirectory) -> None:
@@ -68,15 +102,6 @@ def draw_curves(run: RunDirectory) -> None:
             write_bytes(path, drawn)
     except Exception as error:  # noqa: BLE001 - a picture is never worth a run
         print(f"tracking: the learning curves of {run.path} could not be drawn ({error})", flush=True)
-
-
-def warn_of_gap(run: RunDirectory, what: str) -> None:
-    """Say that MLflow lacks something, where it is safe, and what to do."""
-    print(
-        f"tracking: MLflow at {mask(find_tracking_uri(run))} {what}; they are safe in {run.journal}, "
-        f"bring them over with `alexnet sync {run.path}`",
-        flush=True,
-    )
 
 
 def sync_or_warn(run: RunDirectory, *, status: str | None = None, warn: bool = True) -> bool:
@@ -111,6 +136,7 @@ def feed_mlflow(run: RunDirectory) -> Iterator[Feed]:
         feeder.feed_until(stop)
         feeder.feed(status=status)
 
+    warn_of_damage(run)
     thread = threading.Thread(target=work, name="mlflow-feeder", daemon=True)
     thread.start()
     try:
@@ -132,11 +158,11 @@ def feed_mlflow(run: RunDirectory) -> Iterator[Feed]:
 def wait_for(thread: threading.Thread, feeder: Feeder, patience_seconds: float) -> None:
     """Wait for the last delivery while the server answers; an sqlite file has no one to wait for but this machine."""
     began = time.monotonic()
-    is_local = find_database(find_tracking_uri(feeder.run)) is not None
+    is_local = find_database(feeder.uri) is not None
     while thread.is_alive():
         thread.join(0.1)
         waited, silence = time.monotonic() - began, time.monotonic() - feeder.answered_at
         if waited > patience_seconds or (silence > ANSWER_SECONDS and not is_local):
             break
     if thread.is_alive():
-        warn_of_gap(feeder.run, f"has not taken the metrics within {time.monotonic() - began:.0f} s")
+        feeder.warn_of_gap(f"has not taken the metrics within {time.monotonic() - began:.0f} s")

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import FiniteFloat, NonNegativeInt, TypeAdapter, ValidationError
+
 FSYNC_SECONDS = 5.0
 """What a power cut may take, at most; a killed process loses nothing."""
 
@@ -15,10 +17,13 @@ FSYNC_SECONDS = 5.0
 class JournalEntry:
     """Metrics at one step; `epoch` counts passes over the training set, with fractions; `time` is in Unix seconds."""
 
-    step: int
-    epoch: float
-    time: float
+    step: NonNegativeInt
+    epoch: FiniteFloat
+    time: FiniteFloat
     metrics: dict[str, float]
+
+
+_ENTRY = TypeAdapter(JournalEntry)
 
 
 class Journal:
@@ -53,35 +58,45 @@ class Journal:
         if time.monotonic() - self._synced >= FSYNC_SECONDS:
             self.sync()
 
-    def sync(self) -> None:
-        """Bring all lines to disk, so that no power cut takes them."""
+    def sync(self) -> int:
+        """Bring all lines to disk, so that no power cut takes them; returns how many bytes they are."""
         self._synced = time.monotonic()
-        if self.path.is_file():
-            with self.path.open("rb") as file:
-                os.fsync(file.fileno())
-
-    def count_bytes(self) -> int:
-        """Its size; 0 where there is none yet."""
-        return self.path.stat().st_size if self.path.is_file() else 0
+        if not self.path.is_file():
+            return 0
+        with self.path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            os.fsync(file.fileno())
+        return size
 
     def read(self) -> list[JournalEntry]:
-        """All whole lines, oldest first; a line that a crash cut short is passed over."""
+        """All entries, oldest first; a line that is none, as one that a crash cut short, is passed over."""
         return [entry for entry, _ in self.read_from(0)]
 
     def read_from(self, position: int) -> Iterator[tuple[JournalEntry, int]]:
         """Yield the entries after the first `position` bytes, each with the position after it."""
+        return ((entry, end) for entry, end in self._read_lines(position) if entry is not None)
+
+    def find_damage(self) -> list[int]:
+        """Numbers of the lines, from 1 on, that are passed over; one that is being written is not among them."""
+        return [number for number, (entry, _) in enumerate(self._read_lines(0), start=1) if entry is None]
+
+    def _read_lines(self, position: int) -> Iterator[tuple[JournalEntry | None, int]]:
         if not self.path.is_file():
             return
         with self.path.open("rb") as file:
             file.seek(position)
             while (line := file.readline()).endswith(b"\n"):
-                try:
-                    entry = JournalEntry(**json.loads(line))
-                except (TypeError, ValueError):  # cut short by a crash, or no entry at all
-                    continue
-                yield entry, file.tell()
+                yield parse_entry(line), file.tell()
 
     def read_metric(self, key: str) -> list[tuple[JournalEntry, float]]:
         """Values of one metric in order of step; where a step occurs twice, the later line."""
         latest = {entry.step: (entry, entry.metrics[key]) for entry in self.read() if key in entry.metrics}
         return [latest[step] for step in sorted(latest)]
+
+
+def parse_entry(line: bytes) -> JournalEntry | None:
+    """The entry of a line; None where it is none, as after a crash, or on a disk that lies."""
+    try:
+        return _ENTRY.validate_json(line, strict=True)
+    except ValidationError:
+        return None

@@ -32,7 +32,7 @@ class PointReader:
         self.newest: float | None = None
         """Time of the newest entry."""
 
-    def read_batches(self, position: int) -> Iterator[tuple[list[Any], int]]:
+    def read_batches(self, position: int, *, until: int) -> Iterator[tuple[list[Any], int]]:
         """Yield the new points, at most MLflow's limit at once, each time with the file's position after them.
 
         `epoch` goes beside every metric of the training; nodes know of none. MLflow would keep both values of a step
@@ -40,9 +40,12 @@ class PointReader:
 
         Args:
             position: bytes of the file that have arrived.
+            until: bytes of the file that may be sent.
         """
         batch: list[Any] = []
         for entry, end in self.journal.read_from(self.position):
+            if end > until:
+                break
             points, self.newest = self._list_new(entry), entry.time
             if any(map(is_of_network, entry.metrics)):
                 self.of_networks.append(entry)

@@ -3,14 +3,17 @@
 import logging
 import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import RunDirectory, temporary_path
+from pipeline.errors import check
 
 SQLITE = "sqlite:///"
+ADDRESS = re.compile(r"(?!sqlite://[^/])[a-z][\w+.-]*://.")
 FILE_PATIENCE = 12
 """How many times longer than any other answer that to a file may take."""
 SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD")
@@ -18,7 +21,12 @@ SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD")
 
 def find_tracking_uri(run: RunDirectory) -> str:
     """MLFLOW_TRACKING_URI where it is set, or else an sqlite file beside the run directory."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or name_database(run.path.resolve().parent / "mlflow.db")
+    return os.environ.get("MLFLOW_TRACKING_URI") or name_default(run)
+
+
+def name_default(run: RunDirectory) -> str:
+    """Address of the sqlite file beside a run directory."""
+    return name_database(run.path.resolve().parent / "mlflow.db")
 
 
 def name_database(path: Path) -> str:
@@ -28,7 +36,44 @@ def name_database(path: Path) -> str:
 
 def find_database(uri: str) -> Path | None:
     """The sqlite file that an address names, if it does."""
-    return Path(uri.removeprefix(SQLITE).replace("%3F", "?").replace("%25", "%")) if uri.startswith(SQLITE) else None
+    if not uri.startswith(SQLITE):
+        return None
+    return Path(uri.removeprefix(SQLITE).partition("?")[0].replace("%3F", "?").replace("%25", "%"))
+
+
+def check_address(uri: str, *, is_read: bool = False) -> None:
+    """Prove that there may be a tracking server, before MLflow tries it for minutes.
+
+    Args:
+        uri: its address.
+        is_read: an sqlite file has to be there; one that is written to is made.
+
+    Raises:
+        InputError: it is no address, or that of a file that is not there and cannot be made.
+    """
+    check_form(uri)
+    database = find_database(uri)
+    if database is None or database.exists():
+        return
+    check(not is_read, f"{database} does not exist: pass an sqlite file that MLflow has written")
+    check(
+        os.access(database.parent, os.W_OK, effective_ids=True),
+        f"{database} cannot be made, for its folder is missing or cannot be written to: name another server with "
+        "--tracking-uri or MLFLOW_TRACKING_URI",
+    )
+
+
+def check_form(uri: str) -> None:
+    """Prove that an address is one; MLflow would take anything else for a folder.
+
+    Raises:
+        InputError: it is none.
+    """
+    check(
+        ADDRESS.match(uri),
+        f"{mask(uri)} is no address of MLflow: pass one as --tracking-uri or MLFLOW_TRACKING_URI, "
+        "as http://HOST:PORT, https://HOST, sqlite:///FILE or postgresql://HOST/DATABASE",
+    )
 
 
 def mask(text: str) -> str:
@@ -39,6 +84,9 @@ def mask(text: str) -> str:
 
 def describe_failure(error: Exception, uri: str) -> str:
     """First line of what went wrong, without the passwords that MLflow and drivers quote."""
+    first = find_first(error)
+    if isinstance(first, ConnectionRefusedError | socket.gaierror) and first.strerror:
+        return first.strerror  # what MLflow says of it quotes those who quote it
     text = mask(str(error).replace(uri, mask(uri)))
     for name in SECRETS:
         for secret in filter(None, map(str.strip, os.environ.get(name, "").splitlines())):
@@ -47,12 +95,21 @@ def describe_failure(error: Exception, uri: str) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def connect(uri: str) -> Any:
-    """An `MlflowClient` that gives up soon; an sqlite file is made if missing.
+def find_first(error: BaseException) -> BaseException:
+    """The error that began a chain of them."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return error
+
+
+def connect(uri: str, *, is_read: bool = False) -> Any:
+    """An `MlflowClient` that gives up soon; an sqlite file is made if missing, but not to be read.
 
     Raises:
+        InputError: as in `check_address`.
         mlflow.exceptions.MlflowException: the address is of no use.
     """
+    check_address(uri, is_read=is_read)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
@@ -99,7 +156,7 @@ def setting(name: str, value: str) -> Iterator[None]:
 
 def _create_database(path: Path) -> None:
     """Make an sqlite file with MLflow's tables, whole or not at all: MLflow cannot mend one that was left halfway."""
-    if path.exists() or not path.parent.is_dir():
+    if path.exists():
         return
     from mlflow import MlflowClient
 

@@ -27,17 +27,27 @@ NAME = re.compile(r"[\w-][\w.-]*")
 class Tracker:
     """One run's side at one tracking server. After a failure it is of no more use: make another."""
 
-    def __init__(self, run: RunDirectory) -> None:
-        """Connect, and find the run there, or create it.
+    def __init__(self, run: RunDirectory, uri: str | None = None) -> None:
+        """Connect.
+
+        Args:
+            run: the run directory.
+            uri: address of the server; None takes that of `find_tracking_uri`.
 
         Raises:
+            InputError: the address is none.
             mlflow.exceptions.MlflowException: the server cannot be reached or refuses.
+            RunError: the run directory cannot be written to.
         """
-        self.run, self.uri = run, find_tracking_uri(run)
+        with claim_sending(run):  # before MLflow tries for minutes to make an sqlite file beside it
+            pass
+        self.run, self.uri = run, uri or find_tracking_uri(run)
         self.client = connect(self.uri)
         self.answered_at = time.monotonic()
         self.readers: dict[str, PointReader] = {}
         self.hashes: dict[Path, tuple[tuple[int, int], str]] = {}
+        self.num_points = 0
+        """How many were sent."""
 
     def send(self, *, status: str | None = None, whole: bool = True) -> Delivery:
         """Send what is new: points, state, files, models.
@@ -89,21 +99,20 @@ class Tracker:
 
     def _send_points(self, delivery: Delivery) -> None:
         """Whole lines only, and a line's points at once: a batch that is sent again changes nothing at MLflow."""
-        sources = [(self.run.journal, "")]
-        loads = [path for path in sorted(self.run.system.glob("*.jsonl")) if not is_linked(self.run, path)]
-        sources += [(path, f"system/{path.stem}/") for path in loads]
-        for path, prefix in sources:
-            name = str(path.relative_to(self.run.path))
+        for name, prefix in list_sources(self.run).items():
+            path = self.run.path / name
             arrived, reader = delivery.positions.get(name, 0), self.readers.get(name, PointReader(path, prefix))
-            if arrived > reader.journal.count_bytes():  # a copy that is older than its mlflow.json
+            # No power cut may take lines that MLflow has, for others would take their place.
+            on_disk = reader.journal.sync()
+            if arrived > on_disk:  # a copy that is older than its mlflow.json
                 arrived = 0
             if arrived < reader.position:  # MLflow has lost what this reader has passed
                 reader = PointReader(path, prefix)
             self.readers[name] = reader
-            reader.journal.sync()  # or a power cut could take lines that MLflow has, and others would take their place
-            for points, position in reader.read_batches(arrived):
+            for points, position in reader.read_batches(arrived, until=on_disk):
                 if points:
                     self.client.log_batch(delivery.run_id, metrics=points)
+                    self.num_points += len(points)
                 delivery.positions[name] = position
                 self._note(delivery)
 
@@ -142,6 +151,12 @@ class Tracker:
         entries = self.readers[self.run.journal.name].of_networks
         track_models(self.client, self.run, self.run.read_record(), delivery, entries)
         self._note(delivery)
+
+
+def list_sources(run: RunDirectory) -> dict[str, str]:
+    """Files of metrics within a run → what their metrics' names begin with at MLflow."""
+    loads = [path for path in sorted(run.system.glob("*.jsonl")) if not is_linked(run, path)]
+    return {run.journal.name: ""} | {str(path.relative_to(run.path)): f"system/{path.stem}/" for path in loads}
 
 
 def list_files(run: RunDirectory, *, whole: bool) -> Iterator[Path]:

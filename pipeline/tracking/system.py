@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import psutil
+
 from pipeline.artifacts import RunDirectory
 from pipeline.tracking.journal import Journal
 
@@ -70,15 +72,13 @@ def record_load(journal: Journal, stop: threading.Event) -> None:
 
 
 def start_monitors() -> list[Any]:
-    """MLflow's own monitors; those of GPUs where there is a driver.
+    """MLflow's own monitors but for the network; those of GPUs where there is a driver.
 
     Each of them is a few lines around psutil or NVML. The import takes seconds, but of this thread.
     """
-    import psutil
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
     from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
     from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
-    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
     # It would warn of each reading that a GPU refuses, as parts of one (MIG) do, at every sample.
     logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)
@@ -87,3 +87,36 @@ def start_monitors() -> list[Any]:
     with suppress(RuntimeError):  # its word for a machine without a GPU
         monitors.append(GPUMonitor())
     return monitors
+
+
+class NetworkMonitor:
+    """As MLflow's of that name, but without loopback, over which the ranks of a node exchange gradients."""
+
+    def __init__(self) -> None:
+        """Count from now on."""
+        self.before = self.now = count_network_megabytes()
+
+    def collect_metrics(self) -> None:
+        """Look again."""
+        self.now = count_network_megabytes()
+
+    def aggregate_metrics(self) -> dict[str, float]:
+        """Megabytes since the beginning."""
+        return {key: value - self.before[key] for key, value in self.now.items()}
+
+    def clear_metrics(self) -> None:
+        """The count goes on."""
+
+
+def count_network_megabytes() -> dict[str, float]:
+    """Megabytes since the machine started, by MLflow's names, of all interfaces that lead out of it."""
+    interfaces = psutil.net_if_stats()
+    outward = [
+        counters
+        for name, counters in psutil.net_io_counters(pernic=True).items()
+        if name not in interfaces or "loopback" not in interfaces[name].flags.split(",")
+    ]
+    return {
+        "network_receive_megabytes": sum(counters.bytes_recv for counters in outward) / 1e6,
+        "network_transmit_megabytes": sum(counters.bytes_sent for counters in outward) / 1e6,
+    }

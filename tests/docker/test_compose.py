@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,12 @@ from typing import Any, NamedTuple
 import pytest
 import requests
 import yaml
+from mlflow import MlflowClient
+
+from pipeline.artifacts import RunDirectory
+from pipeline.options import SyncConfig
+from pipeline.tracking.catch_up import catch_up
+from pipeline.tracking.models import name_registered_model
 
 ROOT = Path(__file__).parents[2]
 SECRETS = {
@@ -196,7 +203,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 def test_a_client_with_the_password_leaves_metrics_and_files_in_the_database(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlflow import MlflowClient, artifacts
+    from mlflow import artifacts
 
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRETS["MLFLOW_TRACKING_PASSWORD"])
@@ -246,3 +253,79 @@ def test_health_fails_without_a_database_though_slash_health_says_ok(server: Ser
         assert server.run_health_check() != 0
     finally:
         server.postgres.start()
+
+
+@pytest.fixture
+def run_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run directory with twenty steps and two checkpoints, the first of them evaluated."""
+    monkeypatch.syspath_prepend(ROOT / "tests/tracking")
+    from tracked_runs import add_evaluation, make_run
+
+    run = make_run(tmp_path / "run", num_lines=20)
+    run.checkpoints.mkdir()
+    for step in (10, 20):
+        (run.checkpoints / f"step-{step:08d}.pt").touch()
+    add_evaluation(run, step=10, num_errors=3)
+    return run.path
+
+
+def post_as_admin(server: Server, route: str, **words: str) -> None:
+    """Ask the server for something that admin may do."""
+    login = ("admin", SECRETS["MLFLOW_TRACKING_PASSWORD"])
+    requests.post(f"{server.url}/api/{route}", json=words, auth=login, timeout=30).raise_for_status()
+
+
+def log_in(monkeypatch: pytest.MonkeyPatch, name: str, password: str) -> None:
+    """What the comments of compose.yaml tell a colleague to export."""
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+
+
+def count_points(server: Server, run_id: str) -> Counter[tuple[str, int, float]]:
+    """How often the server holds each point of a run."""
+    client = MlflowClient(server.url)
+    keys = client.get_run(run_id).data.metrics
+    points = (point for key in keys for point in client.get_metric_history(run_id, key))
+    return Counter((point.key, point.step, point.value) for point in points)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:constrained_layout not applied")  # errors far above 1 leave a figure no room
+def test_a_colleague_brings_a_run_over_exactly_once_and_others_need_their_permission(
+    server: Server,
+    run_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from tracked_runs import add_evaluation, append_lines, read_journal_points, read_run_id
+
+    run = RunDirectory(run_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+    for name in ("trainer", "reader"):
+        post_as_admin(server, "2.0/mlflow/users/create", username=name, password=name * 2)
+    log_in(monkeypatch, "trainer", "trainer" * 2)
+    assert catch_up(SyncConfig(runs=(run_path,)))
+    (run_path / "mlflow.json").unlink()
+    append_lines(run, 1, first=21)
+    assert catch_up(SyncConfig(runs=(run_path,)))
+    assert count_points(server, read_run_id(run)) == read_journal_points(run)
+
+    append_lines(run, 1, first=22)
+    log_in(monkeypatch, "reader", "reader" * 2)
+    capfd.readouterr()
+    assert not catch_up(SyncConfig(runs=(run_path,)))
+    said = "".join(capfd.readouterr())
+    assert said.count("\n") == 1, said
+    assert said.startswith(f"tracking: MLflow at {server.url} did not take the metrics (")
+    assert "Permission denied" in said
+    assert "readerreader" not in said
+
+    number = MlflowClient(server.url).get_experiment_by_name(run.read_record().experiment).experiment_id
+    for kind, name in (("experiment", number), ("registered_model", name_registered_model(run.read_record()))):
+        words = {"username": "reader", "resource_type": kind, "resource_id": name, "permission": "EDIT"}
+        post_as_admin(server, "3.0/mlflow/users/permissions/grant", **words)
+    add_evaluation(run, step=20, num_errors=2)
+    assert catch_up(SyncConfig(runs=(run_path,)))
+    assert count_points(server, read_run_id(run)) == read_journal_points(run)
+    (best,) = MlflowClient(server.url).search_registered_models(f"name = '{name}'")
+    assert best.aliases == {"best": "2"}

@@ -274,6 +274,25 @@ def test_a_copy_of_a_run_is_no_other_seed(seeds, tmp_path):
     assert "five-cnns-2012" not in list_answered([*seeds[:4], *read_runs(copied)])
 
 
+def test_a_run_that_could_have_answered_had_it_come_first_is_named(seeds, tmp_path):
+    copied, elsewhere, spoilt = (
+        read_runs(*copy_runs([seeds[0].path], tmp_path / name))[0] for name in ("copied", "elsewhere", "spoilt")
+    )
+    renamed = [
+        Path(run.path).rename(tmp_path / name)
+        for run, name in ((copied, "again"), (elsewhere, "elsewhere-again"), (spoilt, "spoilt-again"))
+    ]
+    for change in (change_record(data_digest="other"), change_evaluations(data_digest="other")):
+        change(RunDirectory(renamed[1]))
+    change_record(data_complete=False)(RunDirectory(renamed[2]))
+    others = read_runs(*renamed)
+    remark = "again, elsewhere-again could have answered, too, and came later"
+    answers = find_answers([*seeds, *others])
+    assert remark in answers["one-cnn-2012"].remarks
+    assert "again could have answered, too, and came later" in answers["five-cnns-2012"].remarks
+    assert not any("came later" in remark for answer in find_answers(seeds).values() for remark in answer.remarks)
+
+
 def test_another_seed_takes_a_row_only_where_the_registered_one_is_not_there(seeds):
     answer = find_answers(seeds[::-1])["one-cnn-2012"]
     assert answer.runs[0].record.config == get_experiment("source-2012").config

@@ -91,7 +91,7 @@ def test_the_page_gives_crossings_ratio_ends_commands_and_what_was_changed(
     assert rows["finished"][-2:] == [record.starts[0].format_commit(), record.starts[0].format_machine()]
     assert f"**finished**: `{record.starts[0].command}`; changed" in text
     assert "`model.width` = 0.125 (1.0)" in text
-    assert "below 25 % after, epochs" in text
+    assert "below 25% after, epochs" in text
     assert "(fig1.svg)" in text
     assert ET.parse(tmp_path / "results" / "fig1.svg").getroot().tag.endswith("svg")
 
@@ -111,7 +111,7 @@ def test_the_figure_names_the_runs_marks_the_threshold_and_is_the_same_twice(wri
     )
     assert draw_metric([curve], METRIC, 0.25, name="fig1", caption="ReLU") == with_mark
     assert {"fig1-relu (as registered)", "training top-1 error, %", "epochs"} <= set(read_texts(without))
-    assert set(read_texts(with_mark)) - set(read_texts(without)) == {"25 %", "1.5"}
+    assert set(read_texts(with_mark)) - set(read_texts(without)) == {"25%", "1.5"}
 
 
 def test_an_unknown_metric_is_refused_with_those_there_are(write_run: WriteRun, tmp_path: Path):
@@ -129,7 +129,7 @@ def test_an_own_page_is_replaced_and_that_of_somebody_else_is_not(write_run: Wri
     config = CurvesConfig(runs=(write_run("fig1-relu", [(10, 0.45)]),), out=tmp_path / "fig")
     page = write_curves(config)
     assert write_curves(dataclasses.replace(config, threshold=0.5)) == page
-    assert "below 50 % after" in page.read_text()
+    assert "below 50% after" in page.read_text()
     page.write_text("my notes")
     with pytest.raises(InputError, match=r"fig.md exists and was not written by `alexnet curves`"):
         write_curves(config)

@@ -4,11 +4,13 @@ import base64
 import dataclasses
 import io
 import re
+import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from drawings import SVG, XLINK, list_panels, read_lines, read_numbers, read_texts
 from PIL import Image
 from written_runs import write_evaluation, write_kernels, write_run
@@ -28,6 +30,7 @@ from pipeline.drawing import BLUE, INK, PAPER_COLOR, VERMILLION
 from pipeline.errors import InputError
 from pipeline.evaluate.ensemble import Predictions
 from pipeline.experiments import EXPERIMENTS
+from pipeline.model.kernels import draw_kernels
 from pipeline.options import PackingConfig
 from pipeline.report.answer import Answer, Measurement
 from pipeline.report.figures.claims import build_claims_picture
@@ -35,7 +38,7 @@ from pipeline.report.figures.classes import build_class_errors, count_class_erro
 from pipeline.report.figures.confusion import build_confused_pairs, build_confusion_matrix
 from pipeline.report.figures.figure_one import build_figure_one
 from pipeline.report.figures.guesses import Guesses, find_likeliest, name_classes, read_guesses
-from pipeline.report.figures.kernels import build_kernels
+from pipeline.report.figures.kernels import build_kernels, clear_gaps
 from pipeline.report.figures.learning import build_comparison, build_learning_curves
 from pipeline.report.figures.names import format_label, format_name
 from pipeline.report.intervals import Count, compute_interval
@@ -119,17 +122,28 @@ def test_no_claims_are_an_empty_figure():
     assert "top-1: error, %" in read_texts(build_claims_picture([]).svg)
 
 
-def test_a_run_s_own_curves_and_those_of_all_runs_together(run: MeasuredRun):
+def test_a_run_s_own_curves_and_those_of_all_runs_together(run: MeasuredRun, tmp_path: Path):
     own = build_learning_curves(run)
     assert own.name == format_name("learning-curves", run)
     assert format_label(run) in own.caption
     assert "validation top-1" in read_texts(own.svg)
-    others = [run, *(rename(run, f"$x_{i}$ <i>", experiment=name) for i, name in enumerate(("paper", "no-lrn")))]
+    copies = [shutil.copytree(run.path, tmp_path / f"$x_{i}$ <i>") for i in range(2)]
+    others = [run, *(rename(run, str(copies[i]), experiment=name) for i, name in enumerate(("paper", "no-lrn")))]
     picture = build_comparison(others)
     assert {format_label(other) for other in others} <= set(read_texts(picture.svg))
     lines = [found for panel in list_panels(picture.svg) for found in read_lines(panel)]
     assert {INK, f"{BLUE} dashed", f"{VERMILLION} dashed"} <= set(lines)
     assert b"<i>" not in picture.svg
+
+
+def test_runs_side_by_side_have_a_point_of_the_loss_for_each_finished_epoch(run: MeasuredRun, tmp_path: Path):
+    often = dataclasses.replace(run, path=tmp_path)
+    for step, loss in ((1, 3.0), (2, 1.0), (3, 0.9), (4, 0.7), (5, 0.1)):
+        Journal(RunDirectory(tmp_path).journal).append(step=step, epoch=step / 2, metrics={"train/loss": loss})
+    _, losses = list_panels(build_comparison([run, often]).svg)
+    ((line,),) = [lines for kind, lines in read_lines(losses).items() if kind == f"{BLUE} dashed"]
+    assert read_numbers(losses, "y", [y for _, y in line]) == pytest.approx([2.0, 0.8], abs=0.01)
+    assert len(read_lines(losses)[INK][0]) == run.num_epochs
 
 
 def test_names_of_a_run_are_its_own_and_fit_for_files(run: MeasuredRun):
@@ -150,7 +164,7 @@ def test_figure_one_says_when_each_run_is_below_its_threshold(run: MeasuredRun, 
         runs.append(dataclasses.replace(run, path=tmp_path / name, record=record))
     picture = build_figure_one(runs)
     assert "fig1-relu (as registered): 1.8; fig1-tanh (as registered): not in 2." in picture.caption
-    assert {"epochs", "training top-1 error, %", "25 %", "1.8"} <= set(read_texts(picture.svg))
+    assert {"epochs", "training top-1 error, %", "25%", "1.8"} <= set(read_texts(picture.svg))
     assert not any("paper" in text for text in read_texts(picture.svg))
     assert build_figure_one(runs[2:]) is None
     assert build_figure_one([dataclasses.replace(runs[0], path=tmp_path / "no journal")]) is None
@@ -174,13 +188,23 @@ def test_kernels_are_shown_by_tower_pixel_for_pixel(
     for image, part in zip(images, np.split(kernels, towers), strict=True):
         assert "pixelated" in image.attrib["style"]
         content = base64.b64decode(image.attrib[f"{XLINK}href"].partition(",")[2])
-        picture = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(float)
+        drawn = np.asarray(Image.open(io.BytesIO(content)).convert("RGBA"))
+        picture = drawn[:, :, :3].astype(float)
         scale = picture.shape[1] // ((width + 1) * min(16, len(part)) + 1)
         first = picture[scale : scale * (height + 1), scale : scale * (width + 1)][
             scale // 2 :: scale, scale // 2 :: scale
         ]
+        cell = np.pad(np.full((height * scale, width * scale), 255), ((scale, 0), (scale, 0)))
+        rows, columns = (length // edge for length, edge in zip(drawn.shape, cell.shape, strict=False))
+        alpha = np.pad(np.tile(cell, (rows, columns)), ((0, scale), (0, scale)))
+        assert (drawn[:, :, 3] == alpha).all()  # between them the page is seen
         expected = (part[0] - part[0].min()) / (part[0].max() - part[0].min()) * 255
         assert np.abs(first - expected.transpose(1, 2, 0)).max() <= 1
+
+
+def test_a_single_kernel_has_no_gaps():
+    picture = draw_kernels(torch.rand(1, 3, 5, 4), towers=1)
+    assert (clear_gaps(picture, 5, 4) == np.asarray(picture.convert("RGBA"))).all()
 
 
 def test_no_kernels_are_no_figure(run: MeasuredRun, tmp_path: Path):

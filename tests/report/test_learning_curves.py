@@ -6,12 +6,20 @@ import math
 import numpy as np
 import pytest
 from drawings import list_panels, read_lines, read_numbers, read_texts
+from matplotlib.figure import Figure
 
 from pipeline.config import PlateauConfig
 from pipeline.drawing import BLUE, INK, MUTED, VERMILLION
 from pipeline.experiments import EXPERIMENTS
 from pipeline.tracking import JournalEntry
-from pipeline.tracking.curves import MAX_POINTS, draw_learning_curves, find_rate_changes, read_points, thin_out
+from pipeline.tracking.curves import (
+    MAX_POINTS,
+    draw_learning_curves,
+    find_rate_changes,
+    finish_axes,
+    read_points,
+    thin_out,
+)
 
 CONFIG = EXPERIMENTS["source-2012"].config
 STEPS = 10
@@ -54,6 +62,14 @@ def test_curves_rates_and_chance_stand_where_the_journal_has_them():
     texts = read_texts(svg)
     assert [texts.count(said) for said in ("rate 0.01", "0.001", "0.0001", "chance", "epochs")] == [2] * 5
     assert {"error, %", "loss, nats", "training top-1", "validation top-1", "validation top-5"} <= set(texts)
+
+
+def test_the_highest_value_stands_below_the_top_and_ticks_are_at_whole_epochs():
+    axes = Figure().subplots()
+    axes.plot([0.5, 3.5], [2.47, 2.30])
+    finish_axes(axes, ylabel="loss, nats")
+    assert axes.get_ylim() == (0, pytest.approx(1.05 * 2.47))
+    assert [tick for tick in axes.get_xticks() if tick <= 3.5] == [0, 1, 2, 3]
 
 
 def test_a_rate_changes_at_the_epoch_s_end_however_seldom_the_journal_has_it():

@@ -291,13 +291,48 @@ def test_print_has_no_controls_and_cuts_no_table(browser: Browser, page: str):
 def test_only_a_wide_table_scrolls_sideways_and_its_header_and_first_column_stay(browser: Browser, page, width: int):
     browser.open(page, width=width, height=800)
     assert browser.run("document.documentElement.scrollWidth") == browser.run("document.documentElement.clientWidth")
-    box = "document.querySelector('[aria-label=wide]')"
+    box = "document.querySelector('.table:has(#wide)')"
     browser.run(f"{box}.scrollTo({{left: 500, top: 300}})")
     places = f"[{box}, ...{box}.querySelectorAll('th')].map(found => found.getBoundingClientRect())"
     outer, first, second, *_ = browser.run(f"{places}.map(({{left, top}}) => ({{left, top}}))")
     assert first["left"] == outer["left"]
     assert first["top"] == second["top"] == pytest.approx(outer["top"], abs=2)
     assert second["left"] < outer["left"]
+
+
+def test_no_line_of_a_command_ends_within_a_flag(browser: Browser, tmp_path: Path):
+    words = ["alexnet", "train", *(f"--a-flag-of-many-words={number}" for number in range(40)), "--" + "long-" * 60]
+    path = tmp_path / "command.html"
+    path.write_text(render_html("Command", [Section(title="One", parts=(f"- `{' '.join(words)}`",))]))
+    browser.open(path.as_uri(), width=390, height=800)
+    code = "document.querySelector('code')"
+    assert browser.run(f"{code}.textContent") == " ".join(words)
+    heights = browser.run(f"[...{code}.children].map(word => word.getBoundingClientRect().height)")
+    assert len(set(heights[:-1])) == 1
+    assert heights[-1] > heights[0]  # wider than the page
+    assert browser.run("document.documentElement.scrollWidth") == 390
+
+
+def test_no_line_of_a_cell_ends_within_a_flag(browser: Browser, tmp_path: Path):
+    flags = [f"--a{'-b' * number}" for number in range(2, 12)]
+    command = " ".join(["alexnet", *(f"{flag} <i>{number}" for number, flag in enumerate(flags))])
+    path = tmp_path / "cell.html"
+    table = Table(name="one", headers=("a", "command"), rows=(("a--b", command),))
+    path.write_text(render_html("Command", [Section(title="One", parts=(table,))]))
+    browser.open(path.as_uri(), width=600, height=800)
+    cell = "document.querySelector('td:last-child')"
+    assert browser.run(f"{cell}.textContent") == command
+    assert browser.run(f"[...{cell}.children].map(flag => flag.textContent)") == flags
+    lines = browser.run(f"[...{cell}.children].map(flag => flag.getClientRects().length)")
+    assert lines == [1] * len(flags)
+    assert browser.run(f"{cell}.getClientRects()[0].height") > 60
+
+
+def test_a_table_is_named_by_its_heading(browser: Browser, page: str):
+    browser.open(page)
+    names = browser.run("[...document.querySelectorAll('.table')].map(box => box.ariaLabel)")
+    assert names == ["Claims", f"{SCRIPT}{IMAGE}"]
+    assert browser.run("document.querySelector('.filter input').ariaLabel") == "Filter rows: Claims"
 
 
 def test_the_header_of_a_table_that_fits_stays_in_the_window(browser: Browser, page: str):

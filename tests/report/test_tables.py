@@ -14,7 +14,17 @@ from written_runs import draw_ranks, read_runs, tiny_imagenet, write_evaluation,
 
 from pipeline.claims import CLAIMS
 from pipeline.report.answers import list_answers
-from pipeline.report.document import Table, escape_formula, escape_markdown, format_code
+from pipeline.report.document import (
+    LATEX_PACKAGES,
+    Section,
+    Table,
+    escape_formula,
+    escape_markdown,
+    format_code,
+    format_count,
+)
+from pipeline.report.figures.names import format_label
+from pipeline.report.html import render_html
 from pipeline.report.origins import format_origins
 from pipeline.report.tables import build_claims_table, build_runs_table
 
@@ -112,14 +122,39 @@ def test_no_first_cell_of_a_latex_row_belongs_to_the_line_before_it(text):
     assert re.sub(" +", " ", line).strip() == rf"{{}}{text} & $-$1 [$-$2, 3] \\"
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here; apt-get install texlive-latex-extra")
+@pytest.mark.skipif(
+    shutil.which("pdflatex") is None, reason="no pdflatex here; apt-get install texlive-latex-recommended"
+)
 def test_latex_of_all_claims_compiles(tmp_path):
     table = build_claims_table(list_answers([]))
     table.write(tmp_path)
     (tmp_path / "page.tex").write_text(
-        r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{claims.tex}\end{document}"
+        r"\documentclass[a4paper]{article}\usepackage[landscape,margin=2cm]{geometry}"
+        rf"{LATEX_PACKAGES}\begin{{document}}\footnotesize\input{{claims.tex}}\end{{document}}"
     )
-    subprocess.run(["pdflatex", "-halt-on-error", "page.tex"], cwd=tmp_path, check=True, capture_output=True)
+    said = subprocess.run(["pdflatex", "-halt-on-error", "page.tex"], cwd=tmp_path, check=True, capture_output=True)
+    assert b"Overfull" not in said.stdout
+
+
+def test_latex_has_the_columns_that_are_printed_within_the_width_of_the_text():
+    table = Table(name="t", headers=("a", "b", "c"), rows=(("x" * 90, "left out", "y"),), printed=("a", "c"))
+    latex = table.format_latex()
+    assert "left out" not in latex
+    assert latex.startswith(f"% {LATEX_PACKAGES}\n")
+    shares = [float(share) for share in re.findall(r"p\{\\dimexpr ([\d.]+)\\linewidth-2\\tabcolsep\}", latex)]
+    assert shares == pytest.approx([35 / 41, 6 / 41], abs=1e-4)
+    assert "left out" in table.format_csv()
+
+
+def test_a_column_that_is_empty_in_every_row_is_in_the_csv_alone():
+    table = Table(name="t", headers=("one", "none", "two"), rows=(("a", "", ""), ("", "", "b")))
+    assert read_cells(table.format_markdown()) == [["one", "two"], ["a", ""], ["", "b"]]
+    page = render_html("t", [Section(title="t", parts=(table,))])
+    assert re.findall('<th scope="col">(.*)</th>', page) == ["one", "two"]
+    assert len(re.findall("<td", page)) == 4
+    assert table.format_csv() == "one,none,two\na,,\n,,b\n"
+    empty = Table(name="t", headers=("one", "two"), rows=())
+    assert empty.leave_out_empty() is empty
 
 
 def test_a_table_is_written_as_csv_and_latex(tmp_path):
@@ -172,3 +207,32 @@ def test_the_runs_table_and_the_list_below_it_show_every_run_by_its_own_name(tmp
     assert [row[1] for row in table.rows] == ["source-2012 (as registered)", "source-2012 (modified)"]
     assert [cells[0] for cells in read_cells(table.format_markdown())[1:]] == ["my <run> | `1`"] * 2
     assert format_origins([run]) == r"- **my \<run\> \| \`1\`**: `alexnet train`"
+
+
+def test_a_run_of_another_seed_is_as_registered_and_one_that_changed_more_is_not(tmp_path):
+    (run,) = read_runs(write_run(tmp_path, "source-2012", seed=3))
+    record = dataclasses.replace(run.record, config=dataclasses.replace(run.record.config, precision="bfloat16"))
+    table = build_runs_table([run, dataclasses.replace(run, record=record)])
+    assert [row[1] for row in table.rows] == ["source-2012 (as registered, seed 3)", "source-2012 (modified)"]
+    assert format_label(run) == "source-2012-3: source-2012 (as registered, seed 3)"
+
+
+@pytest.mark.parametrize(
+    ("epochs", "shown"), [(28.9744, "28.9 of 91"), (0.04, "0 of 91"), (1.0, "1 of 91"), (90.999, "90.9 of 91")]
+)
+def test_epochs_are_rounded_down_and_who_was_not_evaluated_says_so(tmp_path, epochs, shown):
+    (run,) = read_runs(write_run(tmp_path, "source-2012"))
+    table = build_runs_table([dataclasses.replace(run, train_losses=((epochs, 1.0),))])
+    (row,) = [dict(zip(table.headers, row, strict=True)) for row in table.rows]
+    assert row["epochs"] == shown
+    assert [cell for header, cell in row.items() if header.startswith("val, ")] == ["not evaluated"] * 2
+
+
+def test_what_happened_once_is_said_in_the_singular(tmp_path):
+    (run,) = read_runs(write_run(tmp_path, "source-2012"))
+    record = dataclasses.replace(run.record, starts=run.record.starts * 2)
+    resumed = dataclasses.replace(run, record=record, num_skipped=1)
+    assert format_origins([resumed]).endswith(
+        "`alexnet train`, resumed 1 time; left out as damaged in training and its validation: 1 time"
+    )
+    assert [format_count(count, "run") for count in (0, 1, 2, 1500)] == ["0 runs", "1 run", "2 runs", "1,500 runs"]

@@ -26,24 +26,38 @@ def write_bench(folder: Path, name: str, **parts: object) -> None:
 
 
 def test_each_kind_of_benchmark_gives_its_headlines_with_their_origin(tmp_path):
+    missed = {"stored": "jpeg", "peer": "DataLoader", "wanted": 1.5, "measured": 1.48, "reached": False}
     goal = {"stored": "raw", "peer": "DALI alone", "wanted": 0.95, "measured": 1.198, "reached": True}
     steps = [TIMING, TIMING | {"variant": "step with torch's own norms"}]
     volume = {"world_size": 8, "sharing": "--towers 2", "sent_bytes": {}, "times_fewer": 2.105}
-    write_bench(tmp_path, "augment", timings=[TIMING], goals=[goal])
-    write_bench(tmp_path, "communication", volumes=[volume, volume | {"sharing": "copies"}])
+    loader = {"variant": "this loader", "images_per_second": 5361.8, "stored": "raw", "ratio": 1, "ratio_to": "itself"}
+    slower = loader | {"images_per_second": 3155.8}
+    write_bench(tmp_path, "augment", timings=[TIMING, loader, slower], goals=[goal, missed])
+    copies = volume | {"sharing": "copies"}
+    write_bench(tmp_path, "communication", volumes=[copies, volume, volume], goal=8.0, reached=False)
     write_bench(tmp_path, "layers", settings=[{"name": "bfloat16, NHWC", "steps": steps}])
     sync = {"what": "all points", "num_points": 100_002, "seconds": 12.345, "peak_bytes": 250_000_000}
     write_bench(tmp_path, "sync", syncs=[sync])
-    write_bench(tmp_path, "train", timings=[TIMING], origin={"dirty": True})
+    wait = {"variant": "both", "share": 0.071, "goal": 0.05, "reached": False}
+    waits = [wait, wait | {"share": 0.02, "reached": True}]
+    write_bench(tmp_path, "train", timings=[TIMING], data_waits=waits, origin={"dirty": True})
     table = build_throughput_table(tmp_path)
     assert [row[:3] for row in table.rows] == [
-        ("loader, raw", "", "1.20 × DALI alone (wanted 0.95)"),
-        ("bytes sent by each of 8 ranks, --towers 2", "", "2.1 times fewer than copies"),
-        ("step, bfloat16, NHWC", "1,234", "0.96 × loader"),
-        ("sync to MLflow, all points", "", "100,002 points in 12.3 s, 250 MB at most"),
-        ("step", "1,234", "0.96 × loader"),
+        ("augment: loader, raw", "5,362", "1.20 × DALI alone (wanted 0.95)"),
+        ("augment: loader, jpeg", "", "1.48 × DataLoader (wanted 1.50, missed)"),
+        ("communication: bytes sent by each of 8 ranks, --towers 2", "", "2.1 times fewer than copies"),
+        (
+            "communication: bytes sent by each of 8 ranks, --towers 2",
+            "",
+            "2.1 times fewer than copies (wanted 8, missed)",
+        ),
+        ("layers: step, bfloat16, NHWC", "1,234", "0.96 × loader"),
+        ("sync: to MLflow, all points", "", "100,002 points in 12.3 s, 250 MB at most"),
+        ("train: step", "1,234", "0.96 × loader"),
+        ("train: both", "", "7.1% of the time waits for data (wanted below 5%, missed)"),
+        ("train: both", "", "2.0% of the time waits for data (wanted below 5%)"),
     ]
-    assert [row[4] for row in table.rows] == ["c0ffeec0ffee"] * 4 + ["c0ffeec0ffee + changes"]
+    assert [row[4] for row in table.rows] == ["c0ffeec0ffee"] * 6 + ["c0ffeec0ffee + changes"] * 3
     assert {row[3::2] for row in table.rows} == {("alexnet bench train", "cpu, AMD EPYC, 2 cores")}
 
 

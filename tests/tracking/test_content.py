@@ -1,6 +1,7 @@
 """What MLflow's page shows of a run beside its curves: configuration, starts, data, files."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from mlflow_server import MlflowServer, Proxy
 from PIL import Image
 from tracked_runs import add_evaluation, add_start, append_lines
 
-from pipeline.artifacts import RunDirectory, read_json
+from pipeline.artifacts import RunDirectory, read_json, write_json
 from pipeline.artifacts.shard_set import ShardSetInfo
 from pipeline.experiments import flatten, get_experiment
 from pipeline.tracking import sync_run
@@ -30,7 +31,13 @@ def test_every_field_of_the_configuration_is_a_parameter(server: MlflowServer, r
     assert found.data.params == expected
     assert expected["optimizer.momentum"] == "0.9"
     assert found.info.run_name == "run"
-    assert found.data.tags["mlflow.note.content"] == get_experiment("paper").claim
+    assert found.data.tags["mlflow.note.content"] == f"Claim of the experiment: {get_experiment('paper').claim}"
+
+
+def test_a_modified_run_says_so_where_the_experiments_claim_is_read(server: MlflowServer, run: RunDirectory):
+    write_json(run.config, replace(run.read_record(), status="modified"))
+    note = MlflowClient(server.uri).get_run(sync_run(run).run_id).data.tags["mlflow.note.content"]
+    assert note == f"Claim of the experiment: {get_experiment('paper').claim}. This run is modified."
 
 
 def test_every_start_leaves_its_own_tags(server: MlflowServer, run: RunDirectory):
@@ -48,14 +55,14 @@ def test_every_start_leaves_its_own_tags(server: MlflowServer, run: RunDirectory
     tags = MlflowClient(server.uri).get_run(delivery.run_id).data.tags
     attempts = {key.removeprefix("attempt."): value for key, value in tags.items() if key.startswith("attempt.")}
     assert attempts == {
-        "0.time": "1000.0",
+        "0.time": "1970-01-01T00:16:40+00:00",
         "0.hosts": "node1, node2",
         "0.world_size": "2",
         "0.device": "cpu",
         "0.commit": "0123456789abcdef",
         "0.dirty": "false",
         "0.version.torch": "2.14.1",
-        "1.time": "1000.0",
+        "1.time": "1970-01-01T00:16:40+00:00",
         "1.hosts": "node7",
         "1.world_size": "8",
         "1.device": "cpu",

@@ -1,13 +1,14 @@
 """Runs back from a tracking server, as the report reads them: the same files, and none that leads elsewhere."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
-from pipeline.artifacts import RunDirectory
-from pipeline.errors import RunError
+from pipeline.artifacts import RunDirectory, write_json
+from pipeline.errors import InputError, RunError
 from pipeline.tracking import sync_run
 from pipeline.tracking.download import download_runs, name_directory
 
@@ -64,8 +65,34 @@ def test_a_run_that_is_still_on_is_left_out_with_a_sentence(run: RunDirectory, f
     )
 
 
-def test_a_server_without_runs_has_none(folder: Path, tmp_path: Path):
-    assert download_runs(f"sqlite:///{tmp_path / 'new.db'}", folder) == ([], [])
+def test_a_server_without_runs_has_none(folder: Path, empty_database: Path):
+    assert download_runs(f"sqlite:///{empty_database}", folder) == ([], [])
+
+
+def test_reading_makes_no_database(folder: Path, tmp_path: Path):
+    with pytest.raises(InputError, match=r"typo\.db does not exist: pass an sqlite file that MLflow has written"):
+        download_runs(f"sqlite:///{tmp_path / 'typo.db'}", folder)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_an_address_that_is_none_is_the_mistake_of_whoever_passes_it(folder: Path):
+    with pytest.raises(InputError, match=r"^nonsense is no address of MLflow: "):
+        download_runs("nonsense", folder)
+
+
+def test_a_run_that_cannot_be_downloaded_is_left_out_with_a_sentence_and_the_others_come(
+    run: RunDirectory, folder: Path
+):
+    other = RunDirectory(Path(shutil.copytree(run.path, run.path.with_name("other run"))))
+    write_json(other.config, replace(other.read_record(), id="another"))
+    delivery = sync_run(run)
+    sync_run(other)
+    (stored,) = run.path.parent.glob(f"mlflow-artifacts/**/{delivery.run_id}/artifacts/config.json")
+    stored.unlink()
+    stored.symlink_to("nowhere")
+    paths, (sentence,) = download_runs(delivery.server, folder)
+    assert paths == [folder / "other-run"]
+    assert sentence.startswith("a-run is left out: it cannot be downloaded (")
 
 
 def test_a_server_that_is_away_is_a_sentence_without_its_password(folder: Path):

@@ -1,5 +1,7 @@
 """The journal keeps every line, whatever ends the process that writes it."""
 
+import math
+
 import pytest
 
 from pipeline.tracking import Journal
@@ -26,12 +28,47 @@ def test_journal_passes_over_a_line_that_a_crash_cut_short_and_keeps_the_next(tm
     assert [entry.step for entry in journal.read()] == [1, 3]
 
 
-@pytest.mark.parametrize("line", [b"1\n", b"{}\n", b'{"step": 1}\n', bytes(4096)])
-def test_journal_passes_over_a_line_that_is_no_entry(tmp_path, line):
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"1\n",
+        b"[]\n",
+        b"{}\n",
+        b'{"step": 1}\n',
+        b'{"step": "x", "epoch": 1, "time": 1, "metrics": {}}\n',
+        b'{"step": 1.5, "epoch": 1, "time": 1, "metrics": {}}\n',
+        b'{"step": -1, "epoch": 1, "time": 1, "metrics": {}}\n',
+        b'{"step": 1, "epoch": NaN, "time": 1, "metrics": {}}\n',
+        b'{"step": 1, "epoch": 1, "time": Infinity, "metrics": {}}\n',
+        b'{"step": 1, "epoch": 1, "time": 1, "metrics": 5}\n',
+        b'{"step": 1, "epoch": 1, "time": 1, "metrics": {"train/loss": "1"}}\n',
+        b'{"step": 1, "epoch": 1, "time": 1, "metrics": {"train/loss": null}}\n',
+        b"[" * 100_000,
+        b"\xff\xfe\n",
+        bytes(4096),
+    ],
+)
+def test_journal_passes_over_a_line_that_is_no_entry_and_knows_its_number(tmp_path, line):
     journal = Journal(tmp_path / "journal.jsonl")
-    journal.path.write_bytes(line)
+    journal.append(step=1, epoch=0.1, metrics={"train/loss": 2.0})
+    with journal.path.open("ab") as file:
+        file.write(line)
     journal.append(step=3, epoch=0.3, metrics={"train/loss": 1.0})
-    assert [entry.step for entry in journal.read()] == [3]
+    assert [entry.step for entry in journal.read()] == [1, 3]
+    assert journal.find_damage() == [2]
+    resumed = Journal(journal.path)
+    resumed.leave_out_known(since=1)
+    resumed.append(step=3, epoch=0.3, metrics={"train/loss": 5.0})
+    assert journal.read_metric("train/loss")[-1][1] == 1.0
+
+
+def test_numbers_come_back_to_the_bit(tmp_path):
+    journal = Journal(tmp_path / "journal.jsonl")
+    values = {str(power): math.pi * 10.0**power for power in range(-300, 300, 7)} | {"inf": math.inf}
+    journal.append(step=1, epoch=1 / 3, metrics=values | {"nan": math.nan})
+    (entry,) = journal.read()
+    assert math.isnan(entry.metrics.pop("nan"))
+    assert (entry.epoch, entry.metrics) == (1 / 3, values)
 
 
 def test_of_a_step_that_occurs_twice_the_later_line_counts(tmp_path):

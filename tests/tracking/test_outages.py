@@ -15,6 +15,8 @@ from tracked_runs import make_run, read_journal_points, read_points, read_run_id
 
 from pipeline.artifacts import RunDirectory
 from pipeline.tracking import Journal, feed_mlflow, feeder, sync_or_warn, sync_run
+from pipeline.tracking.feeder import format_sync
+from pipeline.tracking.server import name_default
 
 LONGEST_STEP_SECONDS = 1.0
 NUM_LINES = 30
@@ -100,7 +102,8 @@ def prove_whole(run: RunDirectory, server: MlflowServer) -> None:
 def count_sentences(said: str, run: RunDirectory) -> int:
     """How often a training spoke of an outage; nothing else may be said."""
     lines = said.splitlines()
-    assert all(line.startswith("tracking: ") and f"`alexnet sync {run.path}`" in line for line in lines), said
+    advice = f"`alexnet sync {run.path} --tracking-uri {os.environ['MLFLOW_TRACKING_URI']}`"
+    assert all(line.startswith("tracking: ") and line.endswith(advice) for line in lines), said
     return len(lines)
 
 
@@ -228,9 +231,40 @@ def test_server_that_is_not_there_costs_a_sentence_at_both_ends_and_no_metric(
     assert not sync_or_warn(run, warn=False)
     said = capsys.readouterr().out
     assert count_sentences(said, run) == 2
-    assert "Connection refused" in said
+    assert f"MLflow at {nobody} did not take the metrics (Connection refused); " in said
     monkeypatch.setenv("MLFLOW_TRACKING_URI", running_server.uri)
     prove_whole(run, running_server)
+
+
+def test_an_address_that_is_none_costs_a_sentence_at_both_ends_and_no_metric(run: RunDirectory, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense")
+    monkeypatch.setattr(feeder, "FEED_INTERVAL_SECONDS", 0.1)
+    with feed_mlflow(run):
+        Journal(run.journal).append(step=1, epoch=9.0, metrics={"train/loss": 0.5})
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2
+    assert all(line.startswith("tracking: nonsense is no address of MLflow: pass one as") for line in said)
+    assert len(Journal(run.journal).read()) == 1
+
+
+def test_the_sqlite_file_beside_a_run_needs_no_address_in_the_command(run: RunDirectory, monkeypatch):
+    uri = name_default(run)
+    assert format_sync(run, uri) == f"alexnet sync {run.path}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@host:5000")
+    assert format_sync(run, uri) == f"alexnet sync {run.path} --tracking-uri {uri}"
+    named = f"alexnet sync {run.path} --tracking-uri http://host:5000"
+    assert format_sync(run, "http://me:secret@host:5000") == named
+
+
+def test_a_training_that_goes_on_names_damaged_lines_and_passes_over_them(
+    server: MlflowServer, run: RunDirectory, capsys
+):
+    run.journal.write_bytes(b'{"step": 1, "epoch": 1, "time": 1, "metrics": 5}\n')
+    with feed_mlflow(run):
+        Journal(run.journal).append(step=1, epoch=9.0, metrics={"train/loss": 0.5})
+    (said,) = capsys.readouterr().out.splitlines()
+    assert said == f"tracking: passed over what is damaged or unfinished in {run.journal}: line 1 (1 in all)"
+    assert read_points(server.database, read_run_id(run)) == read_journal_points(run)
 
 
 @pytest.mark.parametrize(

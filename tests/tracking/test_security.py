@@ -143,6 +143,25 @@ def test_a_directory_that_cannot_be_written_to_is_named_with_what_to_do(server: 
     assert "copy it" in str(refused.value)
 
 
+def test_a_directory_that_cannot_be_written_to_costs_a_sentence_before_mlflow_tries_for_minutes(capfd):
+    with tempfile.TemporaryDirectory(prefix="alexnet-") as name:
+        run = make_run(Path(name) / "run")
+        run.path.chmod(0o555)
+        Path(name).chmod(0o555)
+        try:
+            with as_somebody():
+                assert not sync_or_warn(run)
+        finally:
+            Path(name).chmod(0o755)
+            run.path.chmod(0o755)
+        assert not (Path(name) / "mlflow.db").exists()
+    *_, sentence = "".join(capfd.readouterr()).splitlines()
+    assert sentence == (
+        f"tracking: {run.path} cannot be written to (Permission denied), and what MLflow has is noted there: "
+        "copy it to where it can be"
+    )
+
+
 def test_a_name_is_no_way_out(server: MlflowServer, run: RunDirectory):
     add_evaluation(run, 10, num_errors=1)
     (run.predictions / "a%2f..%2f..%2fescaped.json").write_text("{}")

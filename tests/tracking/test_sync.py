@@ -135,6 +135,23 @@ def test_a_journal_that_is_older_than_what_is_noted_of_it_arrives_whole(server: 
     assert read_points(server.database, delivery.run_id) >= read_journal_points(run)
 
 
+def test_a_line_that_comes_while_those_before_it_are_brought_to_disk_waits_for_the_next_time(
+    server: MlflowServer, run: RunDirectory, monkeypatch
+):
+    def sync_late(journal: Journal) -> int:
+        size = sync_journal(journal)
+        with journal.path.open("ab") as file:
+            file.write(b'{"step": 99, "epoch": 9.5, "time": 9.0, "metrics": {"train/loss": 0.5}}\n')
+        return size
+
+    before, sync_journal = read_journal_points(run), Journal.sync
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "sync", sync_late)
+        first = sync_run(run)
+    assert read_points(server.database, first.run_id) == before
+    assert read_points(server.database, sync_run(run).run_id) == read_journal_points(run) > before
+
+
 def test_what_mlflow_has_lost_while_it_was_fed_is_sent_again(server: MlflowServer, run: RunDirectory):
     tracker = Tracker(run)
     first = tracker.send()

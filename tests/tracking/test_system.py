@@ -1,16 +1,19 @@
 """The load of nodes: measured for real, beside the journal, and at MLflow under the prefix that its page knows."""
 
+import socket
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 from mlflow_server import MlflowServer, wait_until
 from tracked_runs import read_journal_points, read_points
 
 from pipeline.artifacts import RunDirectory
 from pipeline.tracking import Journal, sync_run, system
-from pipeline.tracking.system import name_node, watch_machine
+from pipeline.tracking.system import NetworkMonitor, name_node, watch_machine
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +69,42 @@ def test_a_line_is_the_mean_of_its_samples_and_the_last_one_of_those_left(tmp_pa
     journal = Journal(tmp_path / "node1.jsonl")
     system.record_load(journal, stop)
     assert [entry.metrics["value"] for entry in journal.read()] == [3.5, 7.5]
+
+
+def test_what_processes_of_a_node_tell_each_other_is_no_network_load():
+    megabytes = 64
+    monitor = NetworkMonitor()
+    before = psutil.net_io_counters(pernic=True)["lo"].bytes_sent
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()) as near:
+        far, _ = listening.accept()
+        for _ in range(megabytes):
+            near.sendall(bytes(500_000))
+            received = 0
+            while received < 500_000:
+                received += len(far.recv(500_000))
+        far.close()
+    assert psutil.net_io_counters(pernic=True)["lo"].bytes_sent - before >= megabytes * 500_000
+    monitor.collect_metrics()
+    assert 0 <= monitor.aggregate_metrics()["network_transmit_megabytes"] < megabytes / 4
+
+
+def test_the_network_load_is_that_of_all_interfaces_that_lead_elsewhere(monkeypatch):
+    def count(*numbers: int) -> dict[str, SimpleNamespace]:
+        names = ("lo", "ib0", "eth0", "new")
+        return {
+            name: SimpleNamespace(bytes_recv=number * 1_000_000, bytes_sent=number * 2_000_000)
+            for name, number in zip(names, numbers, strict=False)
+        }
+
+    flags = {"lo": "up,loopback,running", "ib0": "up,running", "eth0": "up,broadcast"}
+    monkeypatch.setattr(psutil, "net_if_stats", lambda: {k: SimpleNamespace(flags=v) for k, v in flags.items()})
+    now = count(100, 10, 1)
+    monkeypatch.setattr(psutil, "net_io_counters", lambda **_: now)
+    monitor = NetworkMonitor()
+    now = count(900, 40, 3, 5)
+    monitor.collect_metrics()
+    monitor.clear_metrics()
+    assert monitor.aggregate_metrics() == {"network_receive_megabytes": 37.0, "network_transmit_megabytes": 74.0}
 
 
 def test_what_cannot_be_measured_or_written_ends_in_a_sentence_and_the_training_goes_on(tmp_path: Path, capsys):

@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from mlflow_server import SEARCH, find_free_port, wait_until
 from test_content import list_artifacts
@@ -42,10 +43,11 @@ def test_training_and_evaluation_brought_files_and_models(finished_run: Path):
 
 
 @pytest.fixture
-def address(finished_run: Path) -> Iterator[str]:
-    """`make mlflow` on the finished run; its address."""
-    port = find_free_port()
-    command = ["make", "--silent", "mlflow", f"PY={sys.executable}", f"RUNS={finished_run.parent}", f"PORT={port}"]
+def address(finished_run: Path, tmp_path: Path) -> Iterator[str]:
+    """`make mlflow` on the finished run, by a name with a space; its address."""
+    port, runs = find_free_port(), tmp_path / "two words"
+    runs.symlink_to(finished_run.parent)
+    command = ["make", "--silent", "mlflow", f"PY={sys.executable}", f"RUNS={runs}", f"PORT={port}"]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
     def answers() -> bool:
@@ -56,6 +58,8 @@ def address(finished_run: Path) -> Iterator[str]:
 
     try:
         wait_until(answers, "make mlflow")
+        names = {" ".join(process.cmdline()) for process in psutil.Process(server.pid).children(recursive=True)}
+        assert not [name for name in names if "mlflow.server.jobs" in name or "huey" in name]
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(server.pid, signal.SIGTERM)

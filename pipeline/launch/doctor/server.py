@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.errors import InputError
 from pipeline.launch.doctor.finding import Finding, explain, ill, quote, skipped, well
 from pipeline.launch.doctor.machine import NETWORK_FILE_SYSTEMS, find_existing, find_file_system
 from pipeline.options import DoctorConfig
-from pipeline.tracking import mask
+from pipeline.tracking import check_form, mask
 
 REQUEST_SECONDS = 5
 SQLITE = "sqlite:///"
@@ -34,7 +35,12 @@ def look_at_mlflow(config: DoctorConfig) -> Iterator[Finding]:
             SUBJECT, "no --tracking-uri and no MLFLOW_TRACKING_URI: metrics go to an sqlite file beside the runs"
         )
         return
-    yield find_database(uri) or ask_server(uri)
+    try:
+        check_form(uri)
+    except InputError as error:
+        yield explain(SUBJECT, error, Path())
+    else:
+        yield find_database(uri) or ask_server(uri)
 
 
 def find_database(uri: str) -> Finding | None:

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from pipeline.artifacts import RunDirectory
 from pipeline.drawing import choose_line, save_svg, themed
+from pipeline.report.curves import average_by_epoch
 from pipeline.report.document import Picture
 from pipeline.report.figures.names import format_label, format_name
 from pipeline.report.measured import MeasuredRun
@@ -15,8 +16,8 @@ from pipeline.tracking.curves import CAPTION, draw_chance, draw_curve, draw_lear
 
 COMPARISON = "comparison"
 COMPARISON_CAPTION = (
-    "Validation top-1 error on centre patches, and training loss on augmented pictures, of each run against the epochs "
-    "that it has trained. Dashed grey: chance."
+    "Validation top-1 error on centre patches, and training loss on augmented pictures as the mean of each finished "
+    "epoch, of each run against the epochs that it has trained. Dashed grey: chance."
 )
 
 
@@ -36,7 +37,8 @@ def build_comparison(runs: Sequence[MeasuredRun]) -> Picture:
     for number, run in enumerate(runs):
         line = {"label": format_label(run), **choose_line(number)}
         draw_curve(errors, [(epoch, 100 * error) for epoch, error in run.val_top1_errors], **line, marker="o")
-        draw_curve(losses, run.train_losses, **line)
+        entries = Journal(RunDirectory(run.path).journal).read_metric("train/loss")
+        draw_curve(losses, average_by_epoch(entries), **line)
     for num_classes in sorted({run.record.config.model.num_classes for run in runs}):
         draw_chance(errors, 100 * (1 - 1 / num_classes))
         draw_chance(losses, math.log(num_classes))

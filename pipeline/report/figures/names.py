@@ -11,7 +11,7 @@ LABEL_COLUMNS = 80
 def format_label(run: MeasuredRun) -> str:
     """Name of a run in a legend, a title or a caption."""
     prefix = "" if run.path.name == run.record.experiment else f"{run.path.name}: "
-    return shorten(f"{prefix}{run.record.experiment} ({run.record.status})", LABEL_COLUMNS)
+    return shorten(f"{prefix}{run.record.experiment} ({run.describe_status()})", LABEL_COLUMNS)
 
 
 def format_name(kind: str, run: MeasuredRun) -> str:
