@@ -32,7 +32,7 @@ def read_predictions(run: Path, views: str) -> tuple[EvaluationRecord, dict[str,
 
 
 def list_files(folder: Path) -> dict[str, tuple[bytes, int]]:
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
     return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 

@@ -115,7 +115,7 @@ def test_page_and_figure_hold_every_seed_their_mean_chance_and_the_verdicts(fini
     absent = RecipeRuns(name="text", words="nobody ran it", runs={})
     assert compute_mean(recipe) == ([1.0, 2.0], [pytest.approx(0.6), pytest.approx(0.5)])
     figure = draw_contrast([recipe])
-    for said in ("source", "left chance: 1 of 3", "learned, then died: 1 of 3", "not finished: 1 of 3", "chance, 90 %"):
+    for said in ("source", "left chance: 1 of 3", "learned, then died: 1 of 3", "not finished: 1 of 3", "chance, 90%"):
         assert f">{said}</text>".encode() in figure
     text = write_contrast(tmp_path / "contrast", [recipe, absent], command="alexnet contrast", threads=2).read_text()
     assert "| 60.0 50.0 " in text
