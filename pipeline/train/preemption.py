@@ -11,12 +11,22 @@ from types import FrameType
 
 @dataclass(slots=True)
 class StopRequest:
-    """Whether this process was asked to stop, and by which signal."""
+    """Whether this process was asked to stop, and by which signal; `at_once` after a second Ctrl-C."""
 
     by: signal.Signals | None = None
+    at_once: bool = False
 
     def __bool__(self) -> bool:
         return self.by is not None
+
+    def interrupt_if_at_once(self) -> None:
+        """Interrupt again: Python loses an interrupt that comes amid a destructor or a callback of an import.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C came twice.
+        """
+        if self.at_once:
+            raise KeyboardInterrupt
 
 
 @contextmanager
@@ -30,13 +40,13 @@ def hear_stop_requests(*, speaks: bool) -> Iterator[StopRequest]:
 
     def hear(number: int, _: FrameType | None) -> None:
         if number == signal.SIGINT and request.by == signal.SIGINT:
+            request.at_once = True
             raise KeyboardInterrupt
-        if speaks and not request:
+        first, request.by = not request, signal.Signals(number)  # before it is said, lest the next overtake
+        if speaks and first:
             again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
-            name = signal.Signals(number).name
-            said = f"train: {name} heard: a checkpoint at the next report, then the end{again}\n"
+            said = f"train: {request.by.name} heard: a checkpoint at the next report, then the end{again}\n"
             os.write(sys.stderr.fileno(), said.encode())  # `print` may be at work beneath this handler
-        request.by = signal.Signals(number)
 
     before = {number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
     try:

@@ -90,8 +90,14 @@ def run_to_end(trainer: Trainer) -> None:
     with (
         feed_mlflow(trainer.run) if world.is_main else contextlib.nullcontext(Feed()) as feed,
         watch_machine(trainer.run, node=socket.gethostname()) if world.local_rank == 0 else contextlib.nullcontext(),
-        watch(world, timeout_seconds=trainer.runtime.timeout) as trainer.note,
+        watch(world, timeout_seconds=trainer.runtime.timeout) as note,
     ):
+
+        def note_or_interrupt(doing: str, steps: float) -> None:
+            trainer.stop.interrupt_if_at_once()
+            note(doing, steps)
+
+        trainer.note = note_or_interrupt
         try:
             warm_up(trainer)
             run_epochs(trainer)

@@ -92,20 +92,31 @@ def break_gradients(rank: int) -> None:
     Stepper._update = update_broken  # type: ignore[method-assign]
 
 
-def send_before_step(step: int, number: signal.Signals, *, victims: tuple[int, ...] = (0,), times: int = 1) -> Accident:
-    """A signal for some ranks when they are about to take a step."""
-    return functools.partial(_send_before_step, step, number, victims, times)
+def send_before_step(
+    step: int, number: signal.Signals, *, victims: tuple[int, ...] = (0,), times: int = 1, in_destructor: bool = False
+) -> Accident:
+    """A signal for some ranks when they are about to take a step, or destroy an object before it."""
+    return functools.partial(_send_before_step, step, number, victims, times, in_destructor)
 
 
-def _send_before_step(step: int, number: signal.Signals, victims: tuple[int, ...], times: int, rank: int) -> None:
+def _send_before_step(
+    step: int, number: signal.Signals, victims: tuple[int, ...], times: int, in_destructor: bool, rank: int
+) -> None:
     from pipeline.train import loop
 
     seed = loop.seed_step
 
+    class Sender:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+
     def seed_after_signal(*words: Any, **values: Any) -> None:
         if values["step"] == step and rank in victims:
             for _ in range(times):
-                os.kill(os.getpid(), number)
+                if in_destructor:
+                    Sender()
+                else:
+                    os.kill(os.getpid(), number)
         seed(*words, **values)
 
     loop.seed_step = seed_after_signal

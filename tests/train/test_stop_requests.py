@@ -1,5 +1,6 @@
 """A run that is asked to stop writes a checkpoint, ends with a code of its own, and goes on as if it had not been."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from small_runs import assert_equal_to_the_bit, list_steps, list_words, read_new
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import INTERRUPTED_CODE, STOPPED_CODE
 from pipeline.tracking import Journal
+from pipeline.train.preemption import hear_stop_requests
 
 pytestmark = pytest.mark.distributed
 
@@ -111,6 +113,30 @@ def test_the_first_ctrl_c_asks_to_stop_and_the_second_stops_at_once(train, tmp_p
     at_once = train(tmp_path / "at once", processes=1, accident=accident, ends=INTERRUPTED_CODE).stderr
     assert at_once.endswith("if there is one, with --begin-or-resume\n")
     assert list_steps(tmp_path / "at once") == []
+
+
+def test_a_second_ctrl_c_that_comes_amid_a_destructor_stops_at_once_too(train, tmp_path):
+    accident = send_before_step(3, signal.SIGINT, times=2, in_destructor=True)
+    said = train(tmp_path / "run", processes=1, accident=accident, ends=INTERRUPTED_CODE).stderr
+    assert "Exception ignored in" in said
+    assert said.endswith("if there is one, with --begin-or-resume\n")
+    assert list_steps(tmp_path / "run") == []
+
+
+def test_a_second_ctrl_c_that_comes_while_the_first_is_answered_stops_at_once_too(monkeypatch):
+    write, answers = os.write, []
+
+    def write_and_interrupt(descriptor: int, said: bytes) -> int:
+        answers.append(said)
+        if len(answers) == 1:
+            signal.raise_signal(signal.SIGINT)
+        return write(descriptor, said)
+
+    monkeypatch.setattr(os, "write", write_and_interrupt)
+    with pytest.raises(KeyboardInterrupt), hear_stop_requests(speaks=True) as request:
+        signal.raise_signal(signal.SIGINT)
+    assert request.at_once
+    assert len(answers) == 1
 
 
 def test_every_rank_leaves_its_code_and_sentence_where_it_is_told_to(shard_set, tmp_path):
