@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from pipeline.artifacts import RunDirectory, find_holder, hold
 from pipeline.errors import RunError
@@ -15,9 +16,11 @@ from pipeline.tracking.delivery import Delivery, read_deliveries, write_delivery
 from pipeline.tracking.description import find_or_create_run, log_starts
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.models import forget_deleted, track_models
-from pipeline.tracking.points import PointReader
+from pipeline.tracking.points import MAX_POINTS_PER_CALL, PointReader
 from pipeline.tracking.server import connect, find_database, find_tracking_uri, mask, patiently
 
+FEW_POINTS = 50
+"""How many a server gets at once that did not take more in time."""
 FOLDERS = ("figures", "predictions", "neighbours")
 FILES = ("config.json", "dataset.json", "damaged.json")
 NAME = re.compile(r"[\w-][\w.-]*")
@@ -46,6 +49,7 @@ class Tracker:
         self.answered_at = time.monotonic()
         self.readers: dict[str, PointReader] = {}
         self.hashes: dict[Path, tuple[tuple[int, int], str]] = {}
+        self.points_per_call = MAX_POINTS_PER_CALL
         self.num_points = 0
         """How many were sent."""
 
@@ -98,7 +102,7 @@ class Tracker:
         self.answered_at = time.monotonic()
 
     def _send_points(self, delivery: Delivery) -> None:
-        """Whole lines only, and a line's points at once: a batch that is sent again changes nothing at MLflow."""
+        """Whole lines only; what is sent again changes nothing at MLflow."""
         for name, prefix in list_sources(self.run).items():
             path = self.run.path / name
             arrived, reader = delivery.positions.get(name, 0), self.readers.get(name, PointReader(path, prefix))
@@ -110,11 +114,25 @@ class Tracker:
                 reader = PointReader(path, prefix)
             self.readers[name] = reader
             for points, position in reader.read_batches(arrived, until=on_disk):
-                if points:
-                    self.client.log_batch(delivery.run_id, metrics=points)
-                    self.num_points += len(points)
+                self._log_points(delivery.run_id, points)
                 delivery.positions[name] = position
                 self._note(delivery)
+
+    def _log_points(self, run_id: str, points: list[Any]) -> None:
+        """As many at once as MLflow takes, or few: a server that does not answer in time may be slow and not away."""
+        from mlflow.exceptions import MlflowException
+
+        while points:
+            sent, rest = points[: self.points_per_call], points[self.points_per_call :]
+            try:
+                self.client.log_batch(run_id, metrics=sent)
+            except MlflowException:
+                if len(sent) <= FEW_POINTS:
+                    raise
+                self.points_per_call = FEW_POINTS
+            else:
+                self.num_points += len(sent)
+                self.answered_at, points = time.monotonic(), rest
 
     def _set_status(self, delivery: Delivery, status: str | None) -> None:
         if status is None and find_holder(self.run.lock) is None:

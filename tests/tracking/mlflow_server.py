@@ -1,6 +1,7 @@
 """A real `mlflow server` that a test may kill, start again or run out of disk, and a proxy that answers badly."""
 
 import http.client
+import json
 import os
 import resource
 import shutil
@@ -96,6 +97,7 @@ class Proxy(ThreadingHTTPServer):
         """A status code to answer with; `pass on`; `slow`; `silent`: no answer; `deaf`: the answer gets lost; the end
         of a path: the first answer to a POST there gets lost."""
         self.answer_to_files_seconds = 0.0
+        self.seconds_per_point = 0.0
         self.requests: list[str] = []
         self.closing = threading.Event()
 
@@ -124,11 +126,14 @@ class ProxyHandler(BaseHTTPRequestHandler):
             self.answer(mode, b"<html>a proxy's page</html>")
         else:
             self.server.closing.wait(0.5 if mode == "slow" else 0)
+            if self.path.endswith("/log-batch"):
+                self.server.closing.wait(self.server.seconds_per_point * len(json.loads(body).get("metrics", ())))
             status, content = self.ask_upstream(body)
             if self.command == "PUT":
                 self.server.closing.wait(self.server.answer_to_files_seconds)
             if mode == "deaf" or (self.command == "POST" and self.path.endswith(mode)):
-                self.server.mode = "deaf" if mode == "deaf" else "pass on"
+                if mode != "deaf":
+                    self.server.mode = "pass on"
                 self.close_connection = True
             else:
                 self.answer(status, content)

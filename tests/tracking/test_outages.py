@@ -17,6 +17,7 @@ from pipeline.artifacts import RunDirectory
 from pipeline.tracking import Journal, feed_mlflow, feeder, sync_or_warn, sync_run
 from pipeline.tracking.feeder import format_sync
 from pipeline.tracking.server import name_default
+from pipeline.tracking.sync import FEW_POINTS
 
 LONGEST_STEP_SECONDS = 1.0
 NUM_LINES = 30
@@ -199,6 +200,20 @@ def test_server_that_has_room_for_points_but_not_for_files(server: MlflowServer,
     prove_whole(run, server)
     (arrived,) = server.artifacts.rglob(f"{read_run_id(run)}/artifacts/figures/large.bin")
     assert arrived.read_bytes() == large.read_bytes()
+
+
+def test_a_server_that_takes_its_time_for_each_point_gets_few_at_once(
+    proxy: Proxy, server: MlflowServer, run: RunDirectory, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+    monkeypatch.setattr(proxy, "seconds_per_point", 0.01)
+    for step in range(1, 201):
+        Journal(run.journal).append(step=step, epoch=step / 100, metrics={"train/loss": 1 / step, "optim/lr": 0.01})
+    assert sync_or_warn(run)
+    assert read_points(server.database, read_run_id(run)) == read_journal_points(run)
+    batches = sum("/log-batch" in request for request in proxy.requests)
+    assert batches >= 3 * 200 / FEW_POINTS
 
 
 def test_a_store_that_takes_its_time_for_a_file_gets_it(
