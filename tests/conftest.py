@@ -29,6 +29,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="torch sees no GPU here; on a machine with one: make test-gpu"))
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name bytes by their number, for what gzip makes holds the time, and processes would collect other tests."""
+    return f"{len(val)}-bytes" if isinstance(val, bytes) else None
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from file_by_file import FileByFile  # here, for where there is a GPU there need not be xdist
