@@ -14,6 +14,7 @@ from tabulate import tabulate
 from pipeline.artifacts import EvaluationRecord, RunDirectory, Split, read_json, write_json
 from pipeline.errors import InputError, check
 from pipeline.evaluate.topk import ErrorCounts, mark_errors
+from pipeline.experiments import describe_status
 from pipeline.options import EnsembleConfig
 
 Views = Literal["center", "ten"]
@@ -121,7 +122,7 @@ def combine(config: EnsembleConfig) -> EnsembleRecord:
             Member(
                 run=str(path),
                 experiment=run.experiment,
-                status=run.status,
+                status=describe_status(run.experiment, run.config, run.status),
                 step=evaluation.step,
                 top1_error=evaluation.top1_error,
                 top5_error=evaluation.top5_error,

@@ -3,7 +3,7 @@
 from pipeline.experiments.augmentations import AUGMENTATIONS, get_augmentation
 from pipeline.experiments.differences import Difference, compare, find_differences, flatten
 from pipeline.experiments.experiment import Experiment
-from pipeline.experiments.registry import EXPERIMENTS, GROUPS, Status, get_experiment, get_status
+from pipeline.experiments.registry import EXPERIMENTS, GROUPS, Status, describe_status, get_experiment, get_status
 
 __all__ = [
     "AUGMENTATIONS",
@@ -13,6 +13,7 @@ __all__ = [
     "Experiment",
     "Status",
     "compare",
+    "describe_status",
     "find_differences",
     "flatten",
     "get_augmentation",

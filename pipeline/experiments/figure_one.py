@@ -43,7 +43,7 @@ def build_model(nonlinearity: Step) -> ModelConfig:
 
 FIG1_RELU = Experiment(
     name="fig1-relu",
-    claim="ReLU reaches 25 % training error on CIFAR-10 six times sooner than tanh (§3.1, Fig. 1)",
+    claim="ReLU reaches 25% training error on CIFAR-10 six times sooner than tanh (§3.1, Fig. 1)",
     source=f"Fig. 1 leaves the net open: {NET}",
     config=ExperimentConfig(
         augment=AugmentConfig(crop="center", crop_pixels=32, flip=False, color_scale="none"),
@@ -63,7 +63,7 @@ FIG1_RELU = Experiment(
 
 FIG1_TANH = FIG1_RELU.derive(
     name="fig1-tanh",
-    claim="tanh reaches 25 % training error on CIFAR-10 six times later than ReLU (§3.1, Fig. 1)",
+    claim="tanh reaches 25% training error on CIFAR-10 six times later than ReLU (§3.1, Fig. 1)",
     source=FIG1_RELU.source,
     citations={
         "model.convs.*.after": f"Fig. 1: tanh; {BARE}",

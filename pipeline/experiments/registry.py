@@ -41,3 +41,9 @@ Status = Literal["as registered", "modified"]
 def get_status(name: str, config: ExperimentConfig) -> Status:
     """Whether `config` is what `name` registers; who changed more than the seed never takes a row of the report."""
     return "modified" if find_differences(get_experiment(name).config, config) else "as registered"
+
+
+def describe_status(name: str, config: ExperimentConfig, status: str) -> str:
+    """A run's status in words: where nothing but the seed was changed, which keeps no run from a row, that seed."""
+    changed = find_differences(get_experiment(name).config, config)
+    return f"as registered, seed {config.seed}" if status == "modified" and set(changed) == {"seed"} else status

@@ -3,8 +3,6 @@
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
-from torchvision.utils import make_grid
 
 MAX_PER_ROW = 16  # Fig. 3: three rows of 16 for each of the two towers
 MAGNIFICATION = 6
@@ -18,6 +16,9 @@ def draw_kernels(weights: Tensor, *, towers: int) -> Image.Image:
         weights: (K, 3, height, width), the towers' kernels one after the other.
         towers: number of equal parts.
     """
+    from torchvision.transforms.functional import to_pil_image  # here, for the import takes seconds
+    from torchvision.utils import make_grid
+
     per_tower = len(weights) // towers
     per_row = max(count for count in range(1, MAX_PER_ROW + 1) if per_tower % count == 0)
     grids = [

@@ -6,6 +6,7 @@ import torch
 
 from pipeline.artifacts import EvaluationRecord
 from pipeline.claims import Claim, ErrorRate, ErrorRise
+from pipeline.errors import InputError
 from pipeline.evaluate.ensemble import average, read_predictions
 from pipeline.evaluate.topk import ErrorCounts
 from pipeline.report.answer import (
@@ -18,7 +19,7 @@ from pipeline.report.answer import (
 )
 from pipeline.report.candidates import choose_runs, find_evaluation_obstacle, get_evaluation
 from pipeline.report.intervals import Count, compute_interval, compute_paired_interval
-from pipeline.report.measured import MeasuredRun
+from pipeline.report.measured import MeasuredRun, call_by_name
 from pipeline.report.verdicts import judge_errors
 
 
@@ -26,11 +27,14 @@ def answer_errors(claim: Claim, measure: ErrorRate | ErrorRise, runs: Sequence[M
     """What runs say to a claim of errors.
 
     Raises:
-        NotRunError: too few runs may take the row.
+        NotRunError: too few runs may take the row, or their probabilities are damaged.
     """
-    if isinstance(measure, ErrorRate):
-        return answer_rate(claim, measure, runs)
-    return answer_rise(claim, measure, runs)
+    try:
+        if isinstance(measure, ErrorRate):
+            return answer_rate(claim, measure, runs)
+        return answer_rise(claim, measure, runs)
+    except InputError as error:  # probabilities that are damaged or of other pictures cost the row, not the page
+        raise NotRunError(call_by_name(str(error), *(run.path for run in runs))) from error
 
 
 def answer_rate(claim: Claim, measure: ErrorRate, runs: Sequence[MeasuredRun]) -> Answer:

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from pipeline.preprocess.inspect import read_image
 from pipeline.report.document import Picture, escape_markdown, format_count
 from pipeline.report.figures.guesses import find_saved, get_predictions_file
 from pipeline.report.figures.names import format_label, format_name
-from pipeline.report.measured import MeasuredRun
+from pipeline.report.measured import MeasuredRun, call_by_name
 
 FONT, FONT_PIXELS, LINE_PIXELS = "DejaVu Sans, Verdana, Arial, sans-serif", 12, 16
 MARGIN, GAP = 16, 24
@@ -176,12 +175,8 @@ def read_newest_neighbours(run: MeasuredRun) -> NeighboursRecord:
 
 
 def explain(what: str, run: MeasuredRun, error: InputError) -> str:
-    """Why a figure is missing, in Markdown; paths and names are foreign text.
-
-    A run is called by its name, as it is all over the page: what a server sent lies somewhere for a moment only.
-    """
-    path = rf"(?<![\w./-]){re.escape(str(run.path))}(?![\w.-])"
-    reason = re.sub(path, lambda _: run.path.name, str(error))
+    """Why a figure is missing, in Markdown; paths and names are foreign text."""
+    reason = call_by_name(str(error), run.path)
     return escape_markdown(clean(f"{what} of {format_label(run)} are not shown: {reason}."))
 
 

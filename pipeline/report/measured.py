@@ -1,11 +1,12 @@
 """What a run measured."""
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.artifacts import EvaluationRecord, RunDirectory, RunRecord, read_json
-from pipeline.experiments import find_differences, get_experiment
+from pipeline.experiments import describe_status, find_differences, get_experiment
 from pipeline.tracking import Journal
 
 
@@ -37,11 +38,8 @@ class MeasuredRun:
         return RunDirectory(self.path).predictions / name
 
     def describe_status(self) -> str:
-        """The run's status, and of one that is as registered but for its seed, which may take rows, that seed."""
-        registered = get_experiment(self.record.experiment).config
-        if self.record.status == "modified" and set(find_differences(registered, self.record.config)) == {"seed"}:
-            return f"as registered, seed {self.record.config.seed}"
-        return self.record.status
+        """The run's status in words."""
+        return describe_status(self.record.experiment, self.record.config, self.record.status)
 
     def list_modifications(self) -> list[str]:
         """Fields that differ from the registered experiment, as `field = value (registered)`."""
@@ -55,6 +53,17 @@ class MeasuredRun:
 def format_epochs(epochs: float) -> str:
     """Epochs that were trained, rounded down to the tenth, so that only the whole is the whole."""
     return f"{math.floor(10 * epochs) / 10:g}"
+
+
+def call_by_name(sentence: str, *paths: Path) -> str:
+    """A sentence that calls run directories by their names, as the page does.
+
+    What a server sent lies somewhere for a moment only.
+    """
+    for path in paths:
+        name = path.name.replace("\\", r"\\")
+        sentence = re.sub(rf"(?<![\w./-]){re.escape(str(path))}(?![\w.-])", name, sentence)
+    return sentence
 
 
 def read_run(path: Path) -> MeasuredRun:

@@ -9,6 +9,7 @@ from tabulate import tabulate
 from pipeline.artifacts import EvaluationRecord, RunDirectory, RunRecord, find_holder, find_runs, read_json
 from pipeline.durations import format_seconds
 from pipeline.errors import InputError, check
+from pipeline.experiments import describe_status
 from pipeline.options import RunsConfig
 from pipeline.tracking import Journal, JournalEntry
 
@@ -90,7 +91,7 @@ def read_readable(run: RunDirectory) -> RunState:
         run=str(run.path),
         state=name_state(record, is_running=is_running, is_whole=epoch >= record.config.schedule.epochs),
         experiment=record.experiment,
-        status=record.status,
+        status=describe_status(record.experiment, record.config, record.status),
         epoch=epoch,
         num_epochs=record.config.schedule.epochs,
         step=step,
@@ -110,7 +111,7 @@ def read_readable(run: RunDirectory) -> RunState:
         num_starts=len(record.starts),
         hosts=start.hosts,
         slurm_job_id=start.slurm_job_id,
-        updated=max((entry.time for entry in entries), default=start.time),
+        updated=max([start.time, *(entry.time for entry in entries)]),
     )
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pipeline.artifacts import read_shard_set, write_bytes
-from pipeline.errors import check
+from pipeline.errors import InputError, check
 from pipeline.options import ReportConfig
 from pipeline.report.document import Picture, Section, Table, escape_markdown, format_count
 from pipeline.report.html import render_html
-from pipeline.report.measured import MeasuredRun, read_run
+from pipeline.report.measured import MeasuredRun, call_by_name, read_run
 from pipeline.report.page import check_own_page, format_mark
 from pipeline.report.sections import TITLE, build_sections
 
@@ -31,13 +31,11 @@ def report(config: ReportConfig) -> Path:
     check_out(config.out)
     check_own_page(path, "report")
     with TemporaryDirectory() as taken:
-        paths, left_out = list(config.runs), list[str]()
+        runs, left_out = [read_run(path) for path in config.runs], list[str]()
         if config.tracking_uri is not None:
-            from pipeline.tracking.download import download_runs
-
-            found, left_out = download_runs(config.tracking_uri, Path(taken))
-            paths += found
-        runs, copies = leave_out_copies([read_run(run) for run in paths])
+            found, left_out = read_tracked(config.tracking_uri, Path(taken))
+            runs += found
+        runs, copies = leave_out_copies(runs)
         left_out += copies
         if config.data is not None:
             check_data(config.data, runs)
@@ -60,6 +58,25 @@ def report(config: ReportConfig) -> Path:
         print(f"report: {sentence}")
     print(f"report: {format_count(len(runs), 'run')} in {path} and {page}")
     return path
+
+
+def read_tracked(uri: str, folder: Path) -> tuple[list[MeasuredRun], list[str]]:
+    """The runs of a tracking server, and a sentence for each that is left out: one among many stops no report.
+
+    Raises:
+        InputError: the address is none, or names an sqlite file that is not there.
+        RunError: the server cannot be reached or refuses.
+    """
+    from pipeline.tracking.download import download_runs
+
+    paths, sentences = download_runs(uri, folder)
+    runs = list[MeasuredRun]()
+    for path in paths:
+        try:
+            runs.append(read_run(path))
+        except InputError as error:
+            sentences.append(f"{path.name} is left out: {call_by_name(str(error), path)}")
+    return runs, sentences
 
 
 def check_out(out: Path) -> None:

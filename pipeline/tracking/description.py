@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.artifacts import RunDirectory, RunRecord, ShardSetInfo, read_json
-from pipeline.experiments import flatten, get_experiment
+from pipeline.experiments import describe_status, flatten, get_experiment
 from pipeline.tracking.server import once
 
 MAX_PARAMS_PER_CALL = 100  # MLflow's limit
@@ -38,7 +38,8 @@ def find_or_create_run(client: Any, run: RunDirectory, record: RunRecord, *, loc
 def write_note(record: RunRecord) -> str:
     """What MLflow shows above a run: what it is to show, lest that be read as what it has shown."""
     note = f"Claim of the experiment: {get_experiment(record.experiment).claim}"
-    return note if record.status == "as registered" else f"{note}. This run is {record.status}."
+    status = describe_status(record.experiment, record.config, record.status)
+    return note if status == "as registered" else f"{note}. This run is {status}."
 
 
 def find_or_create_experiment(client: Any, run: RunDirectory, name: str, *, local: bool) -> str:

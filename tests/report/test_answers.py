@@ -101,6 +101,18 @@ def test_a_difference_is_not_that_of_two_runs_on_pictures_in_another_order(tmp_p
     )
 
 
+def test_damaged_probabilities_cost_the_row_and_not_the_report(tmp_path, generator):
+    worse, better = write_run(tmp_path, "no-color"), write_run(tmp_path, "source-2012")
+    for path in (worse, better):
+        write_evaluation(path, draw_ranks(generator, top1=160, top5=70))
+    (file,) = RunDirectory(worse).predictions.glob("*.npz")
+    file.write_bytes(file.read_bytes()[:1000])
+    answer = find_answer("no-color", worse, better)
+    assert answer.verdict == "not run"
+    assert answer.remarks[0].startswith(f"no-color/predictions/{file.name} is damaged (")
+    assert find_answer("one-cnn-2012", worse, better).verdict == "reproduced"
+
+
 @pytest.mark.parametrize(
     ("without", "verdict"), [(0.55, "reproduced"), (0.41, "within noise"), (0.25, "not reproduced")]
 )

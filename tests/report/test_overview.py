@@ -1,5 +1,6 @@
 """`alexnet runs`: where runs stand, from their directories alone."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from commands import run_command
+from written_runs import write_run
 
 from pipeline.artifacts import RunDirectory, hold, write_json
 from pipeline.errors import InputError
@@ -59,6 +61,17 @@ def test_a_run_whose_lock_is_held_is_training_and_says_how_long_still(run: RunDi
     assert state.epoch == 1.5
 
 
+def test_a_run_that_was_just_resumed_has_spoken_just_now(run: RunDirectory):
+    record = run.read_record()
+    newest = max(entry.time for entry in Journal(run.journal).read())
+    assert read_state(run).updated == newest
+    again = dataclasses.replace(record.starts[-1], time=newest + 100)
+    write_json(run.config, dataclasses.replace(record, starts=(*record.starts, again)))
+    assert read_state(run).updated == newest + 100
+    run.journal.unlink()
+    assert read_state(run).updated == newest + 100
+
+
 def test_time_left_is_that_of_the_newest_pace(monkeypatch):
     monkeypatch.setattr(time, "time", lambda: 1000.0)
     entries = [
@@ -82,6 +95,12 @@ def test_runs_are_found_below_a_folder_but_not_among_mlflows_artifacts(run: RunD
     shown = format_states(states).splitlines()
     assert len(shown) == 2 + 3
     assert "submitted" in shown[-1]
+
+
+def test_a_run_of_another_seed_is_as_registered(tmp_path):
+    state = read_state(RunDirectory(write_run(tmp_path, "source-2012", seed=3)))
+    assert state.status == "as registered, seed 3"
+    assert "source-2012 (as registered, seed 3)" in format_states([state])
 
 
 def test_a_run_of_another_version_is_a_row_that_says_so(run: RunDirectory):

@@ -20,6 +20,7 @@ from pipeline.report.measured import read_run
 from pipeline.report.sections import build_sections
 from pipeline.report.stage import format_markdown, report
 from pipeline.report.verdicts import RULES
+from pipeline.tracking import sync_run
 
 WITHOUT_RUN = {"parameters", "neurons", "sparse-coding", "sift-fvs", "runner-up"}
 NUM_NOT_RUN = len(CLAIMS) - len(WITHOUT_RUN)
@@ -104,6 +105,21 @@ def test_a_page_calls_a_run_by_its_name_and_not_by_where_it_lies(finished_run: P
     assert "copied has no neighbours: run \\`alexnet evaluate copied --neighbours 5\\`" in text
     assert f"copied/predictions/{newest.name} is damaged" in text.replace("\\", "")
     assert str(tmp_path) not in text.replace("\\", "")
+
+
+def test_a_tracked_run_of_another_version_is_left_out_and_the_others_are_reported(finished_run: Path, tmp_path: Path):
+    runs = [
+        RunDirectory(Path(shutil.copytree(finished_run, tmp_path / name, ignore=shutil.ignore_patterns("mlflow.json"))))
+        for name in ("old", "new")
+    ]
+    write_json(runs[1].config, dataclasses.replace(runs[1].read_record(), id="another"))
+    old, _ = map(sync_run, runs)
+    (stored,) = tmp_path.glob(f"mlflow-artifacts/**/{old.run_id}/artifacts/config.json")
+    stored.write_text(stored.read_text().replace('"status"', '"state"'))
+    text = report(ReportConfig(runs=(), tracking_uri=old.server, out=tmp_path / "out", pictures=False)).read_text()
+    assert "## Run new\n" in text
+    assert "old is left out: old/config.json does not fit this version: field status" in text
+    assert "## Run old\n" not in text
 
 
 def test_neither_runs_nor_a_server_is_no_report():
