@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-LIMIT_SECONDS = 120
+LIMIT_SECONDS = 240
 LAST_WORD_SECONDS = 10
 
 context = multiprocessing.get_context("forkserver")

@@ -23,7 +23,7 @@ STEP = {
     "SLURM_LAUNCH_NODE_IPADDR": "127.0.0.1",
     "SLURM_GPUS_ON_NODE": "4",
 }
-LIMIT_SECONDS = 120
+LIMIT_SECONDS = 240
 
 
 def list_options(**changes: str) -> dict[str, str]:

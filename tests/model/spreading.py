@@ -28,7 +28,7 @@ BATCH_SIZE = 8
 NUM_STEPS = 20
 DROP_STEP = 12
 DAMAGED_STEP, DAMAGED_RANK, NUM_DAMAGED = 3, 1, 1
-LIMIT_SECONDS = 100
+LIMIT_SECONDS = 240
 PRELOAD = ("pipeline.model.fc_parallel", "pipeline.model.towers", "pipeline.train.step", "spreading")
 
 

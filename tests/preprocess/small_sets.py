@@ -22,7 +22,7 @@ FEW = ("--pixels=32", "--images-per-shard=5", "--max-dropped=0.1", "--workers=2"
 """Flags that make `few_set` of `few_pictures`."""
 SLOW = ("--pixels=32", "--images-per-shard=4", "--workers=2")
 """Flags that make `slow_set` of `slow_pictures`."""
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 180
 
 
 def read_files(root: Path) -> dict[str, bytes | None]:

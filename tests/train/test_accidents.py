@@ -84,7 +84,7 @@ def test_when_one_rank_is_killed_the_other_ends_and_both_can_go_on(train, two_un
 
 
 def wait_for(path: Path) -> None:
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 180
     while not path.exists():
         assert time.monotonic() < limit, f"{path} did not appear"
         time.sleep(0.005)
