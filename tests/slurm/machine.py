@@ -3,6 +3,7 @@
 import re
 import subprocess
 from contextlib import suppress
+from ipaddress import IPv4Interface
 from pathlib import Path
 
 NAMESPACES = ("--net", "--uts", "--mount", "--pid")
@@ -63,9 +64,13 @@ class Machine:
             subprocess.run(self.enter("ip", *words.split()), check=True)
 
     def plug_into(self, machine: "Machine", address: str) -> None:
-        """Connect it with the hub of another one, under an address of its own, like 10.77.0.1/24."""
+        """Connect it with the hub of another one, under an address of its own, like 10.77.0.1/24.
+
+        Its card's number follows from the address: switched on again, it is found where others remember it.
+        """
         cable, hub = f"to-{self.name}", ["nsenter", f"--target={machine._power.pid}", "--net", "ip", "link"]
-        ends = f"name {cable} type veth peer name eth0 netns {self._power.pid}"
+        card = f"02:00:{IPv4Interface(address).ip.packed.hex(':')}"
+        ends = f"name {cable} type veth peer name eth0 address {card} netns {self._power.pid}"
         subprocess.run([*hub, "add", *ends.split()], check=True)
         subprocess.run([*hub, "set", cable, "master", "hub", "up"], check=True)
         for words in (f"address add {address} dev eth0", "link set eth0 up"):
