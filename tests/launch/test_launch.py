@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from commands import run_command
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from pipeline.artifacts import ShardSet
 from pipeline.errors import InputError
-from pipeline.launch.demo import demo, describe_result, write_digits
+from pipeline.launch.demo import choose_precision, demo, describe_result, write_digits
 from pipeline.options import DemoConfig
 from pipeline.provenance import read_command, read_commit
 from pipeline.report.measured import read_run
@@ -49,6 +50,16 @@ def test_the_demo_s_last_words_give_the_measured_errors_and_name_the_contrast(fi
     said = describe_result(run)
     assert ", ".join(f"{error:.1%}" for _, error in run.val_top1_errors) in said
     assert "make demo-paper" in said
+
+
+@pytest.mark.parametrize(
+    ("instructions", "precision"),
+    [("avx512_bf16", "bfloat16"), ("amx_bf16", "bfloat16"), ("bf16", "bfloat16"), ("avx512_f", "float32")],
+)
+def test_the_demo_takes_bfloat16_only_where_the_processor_has_it(monkeypatch, instructions: str, precision: str):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, instructions: True})
+    assert choose_precision() == precision
 
 
 @pytest.mark.slow
