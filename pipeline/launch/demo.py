@@ -46,9 +46,10 @@ def demo(config: DemoConfig) -> None:
     """
     shards = pack_digits(config.out)
     run = config.out / config.experiment
+    precision = choose_precision(RunDirectory(run))
     launch = ("torchrun", f"--nproc-per-node={config.processes}", "-m", "pipeline")
     resume = ("--resume",) if RunDirectory(run).config.is_file() else ()
-    flags = ("--log-every=23", *SMALL, f"--precision={choose_precision()}", *resume)
+    flags = ("--log-every=23", *SMALL, f"--precision={precision}", *resume)
     _start(*launch, "train", config.experiment, f"--data={shards}", f"--out={run}", *flags)
     _start(*launch, "evaluate", str(run), "--neighbours=5")
     runs = [path for path in (config.out / "source-2012", config.out / "paper") if RunDirectory(path).config.is_file()]
@@ -56,8 +57,14 @@ def demo(config: DemoConfig) -> None:
     print(f"\n{describe_result(read_run(run))}\n{describe_where(config)}")
 
 
-def choose_precision() -> Precision:
-    """bfloat16 where the processor has instructions for it, and float32, which is many times quicker, where not."""
+def choose_precision(run: RunDirectory) -> Precision:
+    """That of a run which has begun; else bfloat16, or float32 where the processor would have to imitate bfloat16.
+
+    Raises:
+        InputError: the run is of another version.
+    """
+    if run.config.is_file():
+        return run.read_record().config.precision
     if torch.cuda.is_available():
         return "bfloat16"
     found = torch.cpu.get_capabilities()

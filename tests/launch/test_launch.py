@@ -1,5 +1,6 @@
 """The demo's pictures and sentences, the benchmark, and the set-up's word on missing packages."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -13,7 +14,8 @@ from commands import run_command
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from pipeline.artifacts import ShardSet
+from pipeline.artifacts import RunDirectory, ShardSet, write_json
+from pipeline.config import Precision
 from pipeline.errors import InputError
 from pipeline.launch.demo import choose_precision, demo, describe_result, write_digits
 from pipeline.options import DemoConfig
@@ -56,10 +58,24 @@ def test_the_demo_s_last_words_give_the_measured_errors_and_name_the_contrast(fi
     ("instructions", "precision"),
     [("avx512_bf16", "bfloat16"), ("amx_bf16", "bfloat16"), ("bf16", "bfloat16"), ("avx512_f", "float32")],
 )
-def test_the_demo_takes_bfloat16_only_where_the_processor_has_it(monkeypatch, instructions: str, precision: str):
+def test_the_demo_takes_bfloat16_only_where_the_processor_has_it(
+    monkeypatch, tmp_path: Path, instructions: str, precision: str
+):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, instructions: True})
-    assert choose_precision() == precision
+    assert choose_precision(RunDirectory(tmp_path)) == precision
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_a_demo_that_goes_on_keeps_the_precision_that_it_began_with(
+    finished_run: Path, tmp_path: Path, precision: Precision
+):
+    record = RunDirectory(finished_run).read_record()
+    begun = RunDirectory(tmp_path)
+    write_json(
+        begun.config, dataclasses.replace(record, config=dataclasses.replace(record.config, precision=precision))
+    )
+    assert choose_precision(begun) == precision
 
 
 @pytest.mark.slow
